@@ -1,0 +1,1 @@
+"""Protocols between front ends and back ends; one file per header of public/io."""
