@@ -1,0 +1,18 @@
+# cython: language_level=3
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from hv.fastpath.state cimport machine_t, vcpu_t
+
+cdef enum:
+    TICKS_PER_NS = 4             # one tick is one byte of guest code; the guests' TSC counts them: 4 GHz
+    HYPERCALL_TICKS = 400        # what a hypercall costs in virtual time: 100 ns
+    QUANTUM_TICKS = 4000000      # 1 ms
+
+cdef uint64_t ticks(machine_t *m) noexcept nogil
+cdef uint64_t system_time(machine_t *m) noexcept nogil
+cdef int64_t host_ns() noexcept nogil
+cdef void rearm(machine_t *m) noexcept nogil
+cdef void block(machine_t *m, uint64_t address, uint32_t size) noexcept nogil
+cdef void host_tick(machine_t *m) noexcept nogil
+cdef void fire_timers(machine_t *m) noexcept nogil
+cdef bint idle(machine_t *m) noexcept nogil
+cdef vcpu_t *next_runnable(machine_t *m) noexcept nogil

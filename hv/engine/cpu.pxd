@@ -1,0 +1,33 @@
+# cython: language_level=3
+from libc.stdint cimport uint32_t, uint64_t
+from hv.engine.unicorn cimport hv_env, uc_engine
+from hv.fastpath.state cimport domain_t, machine_t, vcpu_t
+
+# What the rest of the engine does when the CPU traps. `engine.pyx` fills it once.
+ctypedef struct handlers_t:
+    void (*syscall)(vcpu_t *v) noexcept nogil               # env.eip is at the instruction
+    void (*exception)(vcpu_t *v, int vector) noexcept nogil
+    void (*block)(machine_t *m, uint64_t address, uint32_t size) noexcept nogil
+    void (*host_tick)(machine_t *m) noexcept nogil
+    void (*cpuid)(vcpu_t *v) noexcept nogil
+    uint64_t (*tsc)(vcpu_t *v) noexcept nogil
+
+cdef handlers_t handlers
+
+cdef int open_instance(domain_t *d, uint64_t ram_size, bint block_clock) noexcept
+cdef void close_instance(domain_t *d) noexcept
+cdef int enter(domain_t *d) noexcept nogil                   # runs until somebody leaves
+cdef void leave(domain_t *d) noexcept nogil                  # from an exception handler: takes effect at its return
+cdef void leave_now(domain_t *d) noexcept nogil              # from a block or helper: does not return
+cdef void restart_block(domain_t *d) noexcept nogil          # continue at env.eip; does not return
+cdef void one_instruction_next(domain_t *d) noexcept nogil
+cdef void raise_fault(domain_t *d, int vector, int error) noexcept nogil
+cdef void flush_tlb(domain_t *d) noexcept nogil
+cdef void flush_page(domain_t *d, uint64_t va) noexcept nogil
+cdef uint64_t get_flags(domain_t *d) noexcept nogil
+cdef void set_flags(domain_t *d, uint64_t flags) noexcept nogil
+cdef void save_context(vcpu_t *v) noexcept nogil
+cdef void load_context(vcpu_t *v) noexcept nogil
+cdef void set_task_switched(vcpu_t *v, bint on) noexcept nogil
+cdef void set_cr4(vcpu_t *v, uint64_t value) noexcept nogil
+cdef void model_cpuid(domain_t *d, uint32_t leaf, uint32_t subleaf, uint32_t *out) noexcept nogil

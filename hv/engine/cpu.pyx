@@ -1,0 +1,458 @@
+# cython: language_level=3
+"""The CPU: one Unicorn instance a domain, the functions wrapped at link time, the private-layout self-check.
+
+Rules:
+* Only this module is linked with libunicorn; everything else goes through its handful of functions.
+* A wrapped function finds its domain in a thread-local set by enter(); without one it behaves as Unicorn's own.
+* No callback holds the GIL when it leaves by a long jump.
+
+Theory: a guest instruction that concerns the hypervisor ends in one of Unicorn's C helpers. `ld --wrap` puts the
+functions below in their place, which costs nothing beside a hook. Page tables are walked by hv.fastpath.memory at
+every TLB fill, so no mapping enters the TLB that hv has not checked.
+
+The TLB policy (stores to pages that are executable take a slow path): a frame is data until its first fetch; data
+fills of a data frame lose EXEC and so get fast stores; the first fetch makes it a code frame and flushes the TLB;
+data fills of a code frame keep the slow, coherent path through every alias.
+"""
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memcpy, memset
+from hv.engine.unicorn cimport *
+from hv.fastpath.memory cimport (ACCESS_FETCH, PROT_EXEC, PROT_WRITE, WALK_NONCANONICAL, WALK_OK, active_root, walk,
+                                 walk_t, set_code_listener)
+from hv.fastpath.state cimport CLOCK_HOST, CONTEXT_SIZE, PAGE_SHIFT, PAGE_SIZE, domain_t, frame_t, machine_t, vcpu_t
+from hv.errors import EngineError
+
+cdef extern from * nogil:
+    """
+    static __thread void *hv_running;                 /* the domain whose instance runs on this thread */
+    #define HV_RETURN_ADDRESS ((uintptr_t)__builtin_return_address(0))
+    #define HV_SET_CFLAGS(cpu, value) (HV_CFLAGS_NEXT(cpu) = (value))
+    extern unsigned char __real_x86_cpu_tlb_fill_x86_64(void *, uint64_t, int, int, int, unsigned char, uintptr_t);
+    extern void __real_helper_syscall_x86_64(hv_env *, int);
+    extern void __real_helper_cpuid_x86_64(hv_env *);
+    extern void __real_helper_rdtsc_x86_64(hv_env *);
+    extern void __real_helper_check_exit_request_x86_64(void *, uint32_t);
+    extern void cpu_x86_cpuid_x86_64(hv_env *, uint32_t, uint32_t, uint32_t *, uint32_t *, uint32_t *, uint32_t *);
+    extern unsigned char cpu_restore_state_x86_64(void *cpu, uintptr_t pc, unsigned char will_exit);
+    """
+    void *hv_running
+    uintptr_t HV_RETURN_ADDRESS
+    void HV_SET_CFLAGS(void *cpu, uint32_t value)
+    uint8_t __real_x86_cpu_tlb_fill_x86_64(void *, uint64_t, int, int, int, uint8_t, uintptr_t)
+    void __real_helper_syscall_x86_64(hv_env *, int)
+    void __real_helper_cpuid_x86_64(hv_env *)
+    void __real_helper_rdtsc_x86_64(hv_env *)
+    void __real_helper_check_exit_request_x86_64(void *, uint32_t)
+    void cpu_x86_cpuid_x86_64(hv_env *, uint32_t, uint32_t, uint32_t *, uint32_t *, uint32_t *, uint32_t *)
+    uint8_t cpu_restore_state_x86_64(void *cpu, uintptr_t pc, uint8_t will_exit)
+
+
+cdef enum:
+    MMU_USER = 1
+    TCG_BUFFER = 67108864        # bytes of translated code, reserved, not touched
+    EXCEPTION_GP = 13
+    EXCEPTION_PF = 14
+    EXCEPTION_UD = 6
+
+
+# --- wrapped functions ------------------------------------------------------------------------------------------
+
+cdef public uint8_t __wrap_x86_cpu_tlb_fill_x86_64(void *cpu, uint64_t va, int size, int access, int mmu_idx,
+                                                   uint8_t probe, uintptr_t ra) noexcept nogil:
+    cdef domain_t *d = <domain_t *>hv_running
+    cdef hv_env *env
+    cdef walk_t w
+    cdef int rc
+    if d == NULL:
+        return __real_x86_cpu_tlb_fill_x86_64(cpu, va, size, access, mmu_idx, probe, ra)
+    rc = walk(d.current, active_root(d.current), va, access, mmu_idx == MMU_USER, &w)
+    if rc == WALK_OK:
+        _fill(d, va, access, mmu_idx, &w)
+        return 1
+    if probe:
+        return 0
+    env = <hv_env *>d.env
+    env.old_exception = -1
+    d.machine.fetch_fault = access == ACCESS_FETCH
+    if rc == WALK_NONCANONICAL:
+        raise_exception_err_ra_x86_64(env, EXCEPTION_GP, 0, ra)
+    env.cr[2] = va
+    raise_exception_err_ra_x86_64(env, EXCEPTION_PF, w.error, ra)
+    return 0
+
+
+cdef void _fill(domain_t *d, uint64_t va, int access, int mmu_idx, walk_t *w) noexcept nogil:
+    """Put one translation into the TLB under the policy above."""
+    cdef frame_t *frame = &d.machine.frames[w.mfn]
+    cdef uint32_t bit = <uint32_t>1 << (d.domid & 31)
+    cdef uint64_t size = PAGE_SIZE
+    cdef hv_attributes attributes
+    attributes.unspecified = 1
+    if access == ACCESS_FETCH:
+        if not frame.code & bit:
+            frame.code |= bit
+            tlb_flush_x86_64(d.cpu)
+    elif not frame.code & bit:
+        w.prot &= ~PROT_EXEC
+    elif w.prot & PROT_WRITE and not w.prot & PROT_EXEC:
+        size = 1            # a writable no-execute alias of code: checked again at every access, never fast
+    tlb_set_page_with_attrs_x86_64(d.cpu, va & ~<uint64_t>(PAGE_SIZE - 1), w.mfn << PAGE_SHIFT, attributes, w.prot,
+                                   mmu_idx, size)
+
+
+cdef public void __wrap_restore_state_to_opc_x86_64(hv_env *env, hv_block *block, uint64_t *data) noexcept nogil:
+    """The only place where Unicorn recovers a pc in mid-block: correct the clock's charge for this block."""
+    cdef domain_t *d = <domain_t *>hv_running
+    __real_restore_state_to_opc_x86_64(env, block, data)
+    if d != NULL and block.pc == d.machine.start:
+        d.machine.length = data[0] - block.pc
+
+
+cdef public void __wrap_helper_syscall_x86_64(hv_env *env, int addend) noexcept nogil:
+    cdef domain_t *d = <domain_t *>hv_running
+    if d == NULL:
+        __real_helper_syscall_x86_64(env, addend)
+        return
+    handlers.syscall(d.current)
+
+
+cdef public void __wrap_helper_check_exit_request_x86_64(void *uc, uint32_t in_delay_slot) noexcept nogil:
+    """Called at the start of every block anyway: the host clock's place to look at the time."""
+    cdef domain_t *d = <domain_t *>hv_running
+    if d == NULL or d.machine.mode != CLOCK_HOST:
+        __real_helper_check_exit_request_x86_64(uc, in_delay_slot)
+        return
+    d.machine.countdown -= 1
+    if d.machine.countdown == 0:
+        cpu_restore_state_x86_64(d.cpu, HV_RETURN_ADDRESS, 0)
+        handlers.host_tick(d.machine)
+
+
+cdef public void __wrap_helper_cpuid_x86_64(hv_env *env) noexcept nogil:
+    cdef domain_t *d = <domain_t *>hv_running
+    if d == NULL:
+        __real_helper_cpuid_x86_64(env)
+    else:
+        handlers.cpuid(d.current)
+
+
+cdef public void __wrap_helper_rdtsc_x86_64(hv_env *env) noexcept nogil:
+    cdef domain_t *d = <domain_t *>hv_running
+    cdef uint64_t now
+    if d == NULL:
+        __real_helper_rdtsc_x86_64(env)
+        return
+    now = handlers.tsc(d.current)
+    env.regs[RAX] = <uint32_t>now
+    env.regs[RDX] = now >> 32
+
+
+cdef public void __wrap_helper_rdtscp_x86_64(hv_env *env) noexcept nogil:
+    __wrap_helper_rdtsc_x86_64(env)
+    env.regs[RCX] = 0                       # Xen's TSC_AUX of a domain in tsc_mode 0
+
+
+cdef public uint64_t __wrap_helper_rdrand_x86_64(hv_env *env) noexcept nogil:
+    """Host randomness would end determinism; CPUID hides the instruction, and so does this."""
+    env.old_exception = -1
+    raise_exception_err_ra_x86_64(env, EXCEPTION_UD, 0, HV_RETURN_ADDRESS)
+    return 0
+
+
+# Port I/O from ring 3 faults, as on hardware with an empty I/O bitmap; emulate.pyx decides what becomes of it.
+
+cdef public uint64_t __wrap_helper_inb_x86_64(hv_env *env, uint32_t port) noexcept nogil:
+    env.old_exception = -1
+    raise_exception_err_ra_x86_64(env, EXCEPTION_GP, 0, HV_RETURN_ADDRESS)
+    return 0
+
+
+cdef public uint64_t __wrap_helper_inw_x86_64(hv_env *env, uint32_t port) noexcept nogil:
+    env.old_exception = -1
+    raise_exception_err_ra_x86_64(env, EXCEPTION_GP, 0, HV_RETURN_ADDRESS)
+    return 0
+
+
+cdef public uint64_t __wrap_helper_inl_x86_64(hv_env *env, uint32_t port) noexcept nogil:
+    env.old_exception = -1
+    raise_exception_err_ra_x86_64(env, EXCEPTION_GP, 0, HV_RETURN_ADDRESS)
+    return 0
+
+
+cdef public void __wrap_helper_outb_x86_64(hv_env *env, uint32_t port, uint32_t data) noexcept nogil:
+    env.old_exception = -1
+    raise_exception_err_ra_x86_64(env, EXCEPTION_GP, 0, HV_RETURN_ADDRESS)
+
+
+cdef public void __wrap_helper_outw_x86_64(hv_env *env, uint32_t port, uint32_t data) noexcept nogil:
+    env.old_exception = -1
+    raise_exception_err_ra_x86_64(env, EXCEPTION_GP, 0, HV_RETURN_ADDRESS)
+
+
+cdef public void __wrap_helper_outl_x86_64(hv_env *env, uint32_t port, uint32_t data) noexcept nogil:
+    env.old_exception = -1
+    raise_exception_err_ra_x86_64(env, EXCEPTION_GP, 0, HV_RETURN_ADDRESS)
+
+
+# --- hooks ------------------------------------------------------------------------------------------------------
+
+cdef void _on_block(uc_engine *uc, uint64_t address, uint32_t size, void *user) noexcept nogil:
+    """Charge the clock. The slow path runs only near a deadline."""
+    cdef machine_t *m = <machine_t *>user
+    m.base += m.length
+    m.start = address
+    if m.base + size <= m.limit:
+        m.length = size
+        return
+    m.length = 0
+    handlers.block(m, address, size)
+
+
+cdef void _on_interrupt(uc_engine *uc, uint32_t vector, void *user) noexcept nogil:
+    cdef domain_t *d = <domain_t *>user
+    (<hv_env *>d.env).old_exception = -1
+    handlers.exception(d.current, vector)
+
+
+cdef bint _on_invalid(uc_engine *uc, void *user) noexcept nogil:
+    cdef domain_t *d = <domain_t *>user
+    (<hv_env *>d.env).old_exception = -1
+    (<hv_env *>d.env).exception_is_int = 0
+    (<hv_env *>d.env).error_code = 0
+    handlers.exception(d.current, EXCEPTION_UD)
+    return True
+
+
+# --- what the rest of the engine calls --------------------------------------------------------------------------
+
+cdef int open_instance(domain_t *d, uint64_t ram_size, bint block_clock) noexcept:
+    """0, or Unicorn's error number."""
+    cdef uc_engine *uc = NULL
+    cdef uc_hook hook
+    cdef hv_env *env
+    cdef int rc = _open(&uc)
+    if rc:
+        return rc
+    rc = uc_mem_map_ptr(uc, 0, ram_size, UC_PROT_ALL, d.machine.ram)
+    if rc == 0:
+        rc = uc_hook_add(uc, &hook, UC_HOOK_INTR, <void *>_on_interrupt, d, 1, 0)
+    if rc == 0:
+        rc = uc_hook_add(uc, &hook, UC_HOOK_INSN_INVALID, <void *>_on_invalid, d, 1, 0)
+    if rc == 0 and block_clock:
+        rc = uc_hook_add(uc, &hook, UC_HOOK_BLOCK, <void *>_on_block, d.machine, 1, 0)
+    if rc:
+        uc_close(uc)
+        return rc
+    d.uc = uc
+    d.cpu = HV_CPU_OF(uc)
+    env = HV_ENV_OF(d.cpu)
+    d.env = env
+    cpu_x86_update_cr0_x86_64(env, 0x80050033)          # PG AM WP NE ET MP PE, as Xen runs
+    cpu_x86_update_cr4_x86_64(env, 0x006a0 | 0x40000)   # PAE PGE OSFXSR OSXMMEXCPT OSXSAVE
+    env.gdt.limit = 0xffff
+    return 0
+
+
+cdef int _open(uc_engine **uc) noexcept:
+    cdef uint64_t rip
+    cdef int rc = uc_open(UC_ARCH_X86, UC_MODE_64, uc)
+    if rc:
+        return rc
+    rc = uc_ctl_set_cpu_model(uc[0], UC_CPU_X86_EPYC)
+    if rc == 0:
+        rc = uc_ctl_set_tcg_buffer_size(uc[0], TCG_BUFFER)
+    if rc == 0:
+        rc = uc_ctl_exits_enable(uc[0])
+    if rc == 0:
+        rc = uc_reg_read(uc[0], UC_X86_REG_RIP, &rip)   # Unicorn makes the CPU at the first use
+    if rc:
+        uc_close(uc[0])
+    return rc
+
+
+cdef void close_instance(domain_t *d) noexcept:
+    if d.uc != NULL:
+        uc_close(<uc_engine *>d.uc)
+        d.uc = d.cpu = d.env = NULL
+
+
+cdef int enter(domain_t *d) noexcept nogil:
+    global hv_running
+    cdef int rc
+    cdef void *outer = hv_running
+    hv_running = d
+    d.inside = 1
+    rc = uc_emu_start(<uc_engine *>d.uc, (<hv_env *>d.env).eip, 0, 0, 0)
+    d.inside = 0
+    hv_running = outer
+    return rc
+
+
+cdef void leave(domain_t *d) noexcept nogil:
+    uc_emu_stop(<uc_engine *>d.uc)
+
+
+cdef void leave_now(domain_t *d) noexcept nogil:
+    uc_emu_stop(<uc_engine *>d.uc)
+    cpu_loop_exit_noexc_x86_64(d.cpu)
+
+
+cdef void restart_block(domain_t *d) noexcept nogil:
+    cpu_loop_exit_noexc_x86_64(d.cpu)
+
+
+cdef void one_instruction_next(domain_t *d) noexcept nogil:
+    HV_SET_CFLAGS(d.cpu, 1)
+
+
+cdef void raise_fault(domain_t *d, int vector, int error) noexcept nogil:
+    """From a helper whose eip is exact: the instruction faults."""
+    (<hv_env *>d.env).old_exception = -1
+    raise_exception_err_ra_x86_64(<hv_env *>d.env, vector, error, 0)
+
+
+cdef void flush_tlb(domain_t *d) noexcept nogil:
+    tlb_flush_x86_64(d.cpu)
+
+
+cdef void flush_page(domain_t *d, uint64_t va) noexcept nogil:
+    tlb_flush_page_x86_64(d.cpu, va)
+
+
+cdef void _code_written(machine_t *m, uint64_t mfn) noexcept nogil:
+    """Drop translated code of a frame that was written from outside, in every instance that may hold some."""
+    cdef uint32_t i
+    cdef domain_t *d
+    for i in range(m.nr_domains):
+        d = m.domains[i]
+        if d.uc != NULL and m.frames[mfn].code & (<uint32_t>1 << (d.domid & 31)):
+            tb_invalidate_phys_range_x86_64(d.uc, mfn << PAGE_SHIFT, (mfn + 1) << PAGE_SHIFT)
+
+
+cdef uint64_t get_flags(domain_t *d) noexcept nogil:
+    """The complete rflags; Unicorn keeps the condition codes apart while it runs."""
+    cdef hv_env *env = <hv_env *>d.env
+    return helper_read_eflags_x86_64(env) if d.inside else env.eflags
+
+
+cdef void set_flags(domain_t *d, uint64_t flags) noexcept nogil:
+    cdef hv_env *env = <hv_env *>d.env
+    flags |= 2
+    if not d.inside:
+        env.eflags = flags
+        return
+    env.cc_src = flags & FLAGS_CC
+    env.cc_op = CC_OP_EFLAGS
+    env.df = -1 if flags & FLAG_DF else 1
+    env.eflags = flags & ~<uint64_t>(FLAGS_CC | FLAG_DF)
+
+
+cdef void save_context(vcpu_t *v) noexcept nogil:
+    """Outside only: rflags are complete then."""
+    memcpy(v.context, v.domain.env, CONTEXT_SIZE)
+
+
+cdef void load_context(vcpu_t *v) noexcept nogil:
+    memcpy(v.domain.env, v.context, CONTEXT_SIZE)
+    v.domain.current = v
+    tlb_flush_x86_64(v.domain.cpu)
+
+
+cdef void set_task_switched(vcpu_t *v, bint on) noexcept nogil:
+    cdef hv_env *env = <hv_env *>v.domain.env
+    v.ts = on
+    cpu_x86_update_cr0_x86_64(env, <uint32_t>((env.cr[0] & ~<uint64_t>8) | (8 if on else 0)))
+
+
+cdef void set_cr4(vcpu_t *v, uint64_t value) noexcept nogil:
+    cpu_x86_update_cr4_x86_64(<hv_env *>v.domain.env, <uint32_t>value)
+
+
+cdef void model_cpuid(domain_t *d, uint32_t leaf, uint32_t subleaf, uint32_t *out) noexcept nogil:
+    cpu_x86_cpuid_x86_64(<hv_env *>d.env, leaf, subleaf, &out[0], &out[1], &out[2], &out[3])
+
+
+# --- self-check -------------------------------------------------------------------------------------------------
+
+ctypedef struct probe_t:
+    hv_env *env
+    uint64_t block
+    uint32_t seen
+    uint32_t wrong
+
+
+cdef void _probe_block(uc_engine *uc, uint64_t address, uint32_t size, void *user) noexcept nogil:
+    (<probe_t *>user).block = address
+
+
+cdef void _probe_interrupt(uc_engine *uc, uint32_t vector, void *user) noexcept nogil:
+    """`int $0x80` first, then `div %ecx` by zero in the middle of a block."""
+    cdef probe_t *p = <probe_t *>user
+    p.seen += 1
+    if vector == 0x80:
+        p.wrong |= p.env.exception_is_int != 1 or p.env.next_eip != 0x1002 or p.env.eip != 0x1002
+    elif vector == 0:
+        p.wrong |= p.env.exception_is_int != 0 or p.env.old_exception != 0 or p.env.eip != 0x1004 or p.block != 0x1002
+        p.env.old_exception = -1
+        p.env.eip += 2
+    else:
+        p.wrong = 1
+
+
+cdef const char *_layout_error(uc_engine *uc, hv_env *env, uint64_t *page) noexcept:
+    cdef uint64_t value, i
+    cdef uc_hook hook
+    cdef probe_t p
+    cdef int[6] ids = [UC_X86_REG_RBX, UC_X86_REG_R15, UC_X86_REG_RIP, UC_X86_REG_CR2, UC_X86_REG_GS_BASE, UC_X86_REG_DR7]
+    cdef uint64_t *fields[6]
+    fields[:] = [&env.regs[RBX], &env.regs[15], &env.eip, &env.cr[2], &env.segs[SEG_GS].base, &env.dr[7]]
+    for i in range(6):
+        value = 0x1122334400 + i
+        if uc_reg_write(uc, ids[i], &value) or fields[i][0] != value:
+            return b"a register is not where it should be"
+    if HV_CFLAGS_NEXT(HV_CPU_OF(uc)) != <uint32_t>-1:
+        return b"cflags_next_tb is not where it should be"
+    memcpy(page, b"\xcd\x80\x31\xc9\xf7\xf1\xf4", 7)     # int $0x80; xor %ecx,%ecx; div %ecx; hlt
+    memset(&p, 0, sizeof(p))
+    p.env = env
+    uc_mem_map_ptr(uc, 0x1000, 0x1000, UC_PROT_ALL, page)
+    uc_hook_add(uc, &hook, UC_HOOK_INTR, <void *>_probe_interrupt, &p, 1, 0)
+    uc_hook_add(uc, &hook, UC_HOOK_BLOCK, <void *>_probe_block, &p, 1, 0)
+    value = 0
+    uc_reg_write(uc, UC_X86_REG_DR7, &value)
+    if uc_emu_start(uc, 0x1000, 0, 0, 0) or p.seen != 2 or p.wrong:
+        return b"the exception fields are not where they should be"
+    return NULL
+
+
+def version() -> tuple[int, int]:
+    """(major, minor) of the Unicorn inside this build."""
+    cdef unsigned int major = 0, minor = 0
+    uc_version(&major, &minor)
+    return major, minor
+
+
+_checked = False
+
+
+def self_check() -> None:
+    """Prove that Unicorn's private layout is the one this build was made for; EngineError otherwise. Runs once."""
+    global _checked
+    cdef uc_engine *uc = NULL
+    cdef const char *problem
+    if _checked:
+        return
+    if version() != (2, 1):
+        raise EngineError(f"hv needs Unicorn 2.1 but was linked with {version()}: reinstall hv-xen")
+    if _open(&uc):
+        raise EngineError("Unicorn cannot be started: is there enough memory?")
+    page = bytearray(0x2000)
+    cdef uint64_t base = <uint64_t><uintptr_t><uint8_t *>page
+    problem = _layout_error(uc, HV_ENV_OF(HV_CPU_OF(uc)), <uint64_t *>((base + 0xfff) & ~<uint64_t>0xfff))
+    uc_close(uc)
+    if problem != NULL:
+        raise EngineError(f"this build's Unicorn has another private layout ({problem.decode()}): reinstall hv-xen")
+    _checked = True
+
+
+set_code_listener(_code_written)

@@ -1,0 +1,326 @@
+# cython: language_level=3
+"""Privileged instructions of a PV guest, emulated after their #GP, and the forced-emulation prefix.
+
+Rules:
+* What Xen emulates is emulated, everything else is the guest's #GP: one row of `privileged` an instruction.
+* cli and sti change nothing (never evtchn_upcall_mask); they only need IOPL.
+* MSR_ROWS is the whole of the MSRs that a PV domU may touch.
+
+Behaviour: Xen 4.17, arch/x86/pv/emul-priv-op.c and emul-inv-op.c.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+from hv.engine.clock cimport ticks
+from hv.engine.cpu cimport get_flags, set_task_switched
+from hv.engine.cpuid cimport guest_cpuid
+from hv.engine.unicorn cimport *
+from hv.fastpath.memory cimport canonical, ACCESS_READ, WALK_OK, active_root, copy_from_guest, copy_to_guest, frame_pointer, walk, walk_t
+from hv.fastpath.paging cimport new_root
+from hv.fastpath.state cimport PAGE_SIZE, vcpu_t
+
+cdef enum:
+    REX_W = 8
+    REX_R = 4
+    REX_B = 1
+    MSR_TSC = 0x10
+    MSR_APIC_BASE = 0x1b
+    MSR_MISC_FEATURES = 0x140
+    MSR_PAT = 0x277
+    EFER_VALUE = 0xd01              # SCE LME LMA NXE
+    CR0_TS = 8
+
+cdef extern from * nogil:
+    """
+    #define MSR_EFER 0xc0000080u
+    #define MSR_FS_BASE 0xc0000100u
+    #define MSR_GS_BASE 0xc0000101u
+    #define MSR_SHADOW_GS_BASE 0xc0000102u
+    #define MSR_TSC_AUX 0xc0000103u
+    #define MSR_HWCR 0xc0010015u
+    #define MSR_DE_CFG 0xc0011029u
+    #define CR0_VALUE 0x80050033u
+    """
+    const uint32_t MSR_EFER, MSR_FS_BASE, MSR_GS_BASE, MSR_SHADOW_GS_BASE, MSR_TSC_AUX, MSR_HWCR, MSR_DE_CFG, CR0_VALUE
+
+ctypedef struct instruction_t:
+    uint8_t bytes[15]
+    int length                      # bytes that could be fetched
+    int at                          # next to decode
+    int rex
+    int operand_16
+    int repeat
+    int segment_override
+
+
+cdef int _fetch(vcpu_t *v, uint64_t rip, uint8_t *into) noexcept nogil:
+    """Up to 15 bytes at rip under the page tables in use; how many there are."""
+    cdef int n = 0
+    cdef walk_t w
+    cdef uint64_t offset
+    while n < 15:
+        if walk(v, active_root(v), rip + n, ACCESS_READ, True, &w) != WALK_OK:
+            break
+        offset = (rip + n) & (PAGE_SIZE - 1)
+        while n < 15 and offset < PAGE_SIZE:
+            into[n] = frame_pointer(v.domain.machine, w.mfn)[offset]
+            n += 1
+            offset += 1
+    return n
+
+
+cdef int _next(instruction_t *i) noexcept nogil:
+    if i.at >= i.length:
+        return -1
+    i.at += 1
+    return i.bytes[i.at - 1]
+
+
+cdef int _prefixes(instruction_t *i) noexcept nogil:
+    """Take the prefixes; the first opcode byte, or -1."""
+    cdef int byte
+    while True:
+        byte = _next(i)
+        if byte == 0x66:
+            i.operand_16 = 1
+        elif byte == 0xf2 or byte == 0xf3:
+            i.repeat = 1
+        elif byte in (0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65):
+            i.segment_override = byte
+        elif byte != 0x67:
+            break
+        i.rex = 0
+    if byte != -1 and byte & 0xf0 == 0x40:
+        i.rex = byte & 15
+        byte = _next(i)
+    return byte
+
+
+cdef bint _iopl_ok(vcpu_t *v) noexcept nogil:
+    """Guest kernel counts as ring 1 (ring 0 with VMASST architectural_iopl), guest user as ring 3."""
+    cdef int ring = 3
+    if v.kernel_mode:
+        ring = 0 if v.domain.vm_assist & (1 << 4) else 1
+    return ring <= v.iopl
+
+
+cdef bint privileged(vcpu_t *v) noexcept nogil:
+    """After a #GP(0): True where the instruction was emulated and rip is behind it."""
+    cdef hv_env *env = <hv_env *>v.domain.env
+    cdef instruction_t i
+    cdef int opcode
+    cdef bint done
+    memset(&i, 0, sizeof(i))
+    i.length = _fetch(v, env.eip, i.bytes)
+    opcode = _prefixes(&i)
+    if opcode == 0xfa or opcode == 0xfb:            # cli, sti
+        done = _iopl_ok(v)
+    elif 0x6c <= opcode <= 0x6f:                    # ins, outs
+        return _string_io(v, &i, opcode)
+    elif 0xe4 <= opcode <= 0xe7 or 0xec <= opcode <= 0xef:
+        done = _port_io(v, &i, opcode)
+    elif opcode == 0x0f:
+        done = _two_bytes(v, &i, _next(&i))
+    else:
+        done = False
+    if done:
+        env.eip += i.at
+    return done
+
+
+cdef bint _two_bytes(vcpu_t *v, instruction_t *i, int opcode) noexcept nogil:
+    if opcode == 0x31:                              # rdtsc with CR4.TSD: any mode
+        return _give(v, ticks(v.domain.machine))
+    if opcode == 0xa2:
+        guest_cpuid(v)
+        return True
+    if not v.kernel_mode:
+        return False
+    if opcode == 0x06:                              # clts
+        set_task_switched(v, False)
+        return True
+    if opcode == 0x09:                              # wbinvd: nothing to flush here
+        return True
+    if opcode == 0x20 or opcode == 0x22:
+        return _control_register(v, i, opcode == 0x22, _next(i))
+    if opcode == 0x21 or opcode == 0x23:
+        return _debug_register(v, i, opcode == 0x23, _next(i))
+    if opcode == 0x30:
+        return _write_msr(v)
+    if opcode == 0x32:
+        return _read_msr(v)
+    return False
+
+
+cdef bint _give(vcpu_t *v, uint64_t value) noexcept nogil:
+    """edx:eax, as rdmsr and rdtsc return it."""
+    cdef hv_env *env = <hv_env *>v.domain.env
+    env.regs[RAX] = <uint32_t>value
+    env.regs[RDX] = value >> 32
+    return True
+
+
+# --- ports: a domU has access to none; what its IOPL or bitmap allows reads as all ones --------------------------
+
+cdef bint _port_allowed(vcpu_t *v, uint64_t port, int size) noexcept nogil:
+    return _iopl_ok(v)
+
+
+cdef int _port_size(instruction_t *i, int opcode) noexcept nogil:
+    if not opcode & 1:
+        return 1
+    return 2 if i.operand_16 else 4
+
+
+cdef bint _port_io(vcpu_t *v, instruction_t *i, int opcode) noexcept nogil:
+    cdef hv_env *env = <hv_env *>v.domain.env
+    cdef int port = _next(i) if opcode < 0xe8 else <int>(env.regs[RDX] & 0xffff)
+    cdef int size = _port_size(i, opcode)
+    if port < 0 or not _port_allowed(v, port, size):
+        return False
+    if not opcode & 2:                              # in
+        if size == 1:
+            env.regs[RAX] |= 0xff
+        elif size == 2:
+            env.regs[RAX] |= 0xffff
+        else:
+            env.regs[RAX] = 0xffffffff
+    return True
+
+
+cdef bint _string_io(vcpu_t *v, instruction_t *i, int opcode) noexcept nogil:
+    """A bounded number of repetitions at a time: rip stays at the instruction until rcx is used up."""
+    cdef hv_env *env = <hv_env *>v.domain.env
+    cdef int size = _port_size(i, opcode)
+    cdef bint reads = opcode < 0x6e
+    cdef int pointer = RDI if reads else RSI
+    cdef uint64_t count = env.regs[RCX] if i.repeat else 1, done = 0, step
+    cdef uint32_t data = 0xffffffff
+    if not _port_allowed(v, env.regs[RDX] & 0xffff, size):
+        return False
+    step = <uint64_t>-size if get_flags(v.domain) & FLAG_DF else <uint64_t>size
+    while done < count and done < 512:
+        if reads:
+            if copy_to_guest(v, env.regs[pointer], &data, size):
+                return False
+        elif copy_from_guest(v, &data, env.regs[pointer], size):
+            return False
+        env.regs[pointer] += step
+        done += 1
+    if i.repeat:
+        env.regs[RCX] -= done
+    if done == count:
+        env.eip += i.at
+    return True
+
+
+# --- control, debug and model-specific registers -----------------------------------------------------------------
+
+cdef bint _control_register(vcpu_t *v, instruction_t *i, bint write, int modrm) noexcept nogil:
+    cdef hv_env *env = <hv_env *>v.domain.env
+    cdef int cr = ((modrm >> 3) & 7) | (8 if i.rex & REX_R else 0)
+    cdef uint64_t *gpr
+    if modrm < 0:
+        return False
+    gpr = &env.regs[(modrm & 7) | (8 if i.rex & REX_B else 0)]
+    if write:
+        return _write_cr(v, cr, gpr[0])
+    if cr == 0:
+        gpr[0] = CR0_VALUE | (CR0_TS if v.ts else 0)
+    elif cr == 2:
+        gpr[0] = v.cr2
+    elif cr == 3:
+        gpr[0] = v.kernel_root << 12
+    elif cr == 4:
+        gpr[0] = v.cr4
+    else:
+        return False
+    return True
+
+
+cdef bint _write_cr(vcpu_t *v, int cr, uint64_t value) noexcept nogil:
+    if cr == 0:
+        if (value ^ CR0_VALUE) & ~<uint64_t>CR0_TS:
+            return False
+        set_task_switched(v, value & CR0_TS != 0)
+    elif cr == 2:
+        v.cr2 = value
+        v.info.arch.cr2 = value
+    elif cr == 3:
+        return new_root(v, value >> 12) == 0
+    elif cr != 4:                                   # CR4: nothing of it is the guest's choice here
+        return False
+    return True
+
+
+cdef bint _debug_register(vcpu_t *v, instruction_t *i, bint write, int modrm) noexcept nogil:
+    cdef hv_env *env = <hv_env *>v.domain.env
+    cdef int dr = (modrm >> 3) & 7
+    cdef uint64_t *gpr
+    if modrm < 0 or i.rex & REX_R:
+        return False
+    if dr == 4 or dr == 5:
+        dr += 2
+    gpr = &env.regs[(modrm & 7) | (8 if i.rex & REX_B else 0)]
+    if write:
+        v.dr[dr] = gpr[0]
+    else:
+        gpr[0] = v.dr[dr]
+    return True
+
+
+cdef bint _read_msr(vcpu_t *v) noexcept nogil:
+    cdef hv_env *env = <hv_env *>v.domain.env
+    cdef uint32_t msr = <uint32_t>env.regs[RCX]
+    if msr == MSR_FS_BASE:
+        return _give(v, env.segs[SEG_FS].base)
+    if msr == MSR_GS_BASE:
+        return _give(v, env.segs[SEG_GS].base)
+    if msr == MSR_SHADOW_GS_BASE:
+        return _give(v, v.gs_base_user)
+    if msr == MSR_EFER:
+        return _give(v, EFER_VALUE)
+    if msr == MSR_TSC:
+        return _give(v, ticks(v.domain.machine))
+    if msr == MSR_PAT:
+        return _give(v, 0x050100070406)
+    if msr == MSR_APIC_BASE:
+        return _give(v, 0xfee00800U | (0x100 if v.id == 0 else 0))
+    if msr == MSR_DE_CFG:
+        return _give(v, 2)
+    if msr == MSR_TSC_AUX or msr == MSR_HWCR or msr == MSR_MISC_FEATURES:
+        return _give(v, 0)
+    if v.traps[13].address == 0 and (msr < 0x10000 or msr >> 17 == 0x6000):
+        return _give(v, 0)                          # before a #GP handler exists, Xen answers 0
+    return False
+
+
+cdef bint _write_msr(vcpu_t *v) noexcept nogil:
+    cdef hv_env *env = <hv_env *>v.domain.env
+    cdef uint32_t msr = <uint32_t>env.regs[RCX]
+    cdef uint64_t value = (env.regs[RDX] << 32) | <uint32_t>env.regs[RAX]
+    if MSR_FS_BASE <= msr <= MSR_SHADOW_GS_BASE:
+        if not canonical(value):
+            return False
+        if msr == MSR_FS_BASE:
+            env.segs[SEG_FS].base = value
+        elif msr == MSR_GS_BASE:
+            env.segs[SEG_GS].base = value
+        else:
+            v.gs_base_user = value
+        return True
+    return msr == MSR_EFER and value == EFER_VALUE
+
+
+cdef bint forced_cpuid(vcpu_t *v) noexcept nogil:
+    """`ud2; .ascii "xen"; cpuid`: True where it was that and has been answered."""
+    cdef hv_env *env = <hv_env *>v.domain.env
+    cdef uint8_t[15] code
+    if _fetch(v, env.eip, code) < 7:
+        return False
+    if code[0] != 0x0f or code[1] != 0x0b or code[2] != 0x78 or code[3] != 0x65 or code[4] != 0x6e:
+        return False
+    if code[5] != 0x0f or code[6] != 0xa2:
+        return False
+    guest_cpuid(v)
+    env.eip += 7
+    return True

@@ -1,0 +1,88 @@
+# cython: language_level=3
+"""What becomes of an exception that the CPU raised while a guest ran.
+
+Rules:
+* The clock is corrected first: eip says how much of the block has run.
+* hv's own business (emulation, a fetch across a page end) comes before the guest's handler.
+* `int n` needs the vector's DPL, except for breakpoint and overflow, and 0x80 where the guest has a handler for it.
+
+Behaviour: Xen 4.17, arch/x86/traps.c and x86_64/entry.S.
+"""
+from libc.stdint cimport uint32_t, uint64_t
+from hv.engine.cpu cimport flush_tlb, get_flags, leave, one_instruction_next, set_flags, set_task_switched
+from hv.engine.emulate cimport forced_cpuid, privileged
+from hv.engine.hypercall cimport drain_host_events
+from hv.engine.traps cimport deliver_events, inject, inject_interrupt
+from hv.engine.unicorn cimport FLAG_TF, hv_env
+from hv.fastpath.state cimport PAGE_SIZE, domain_t, machine_t, trap_t, vcpu_t
+
+cdef enum:
+    VECTOR_DB = 1
+    VECTOR_BP = 3
+    VECTOR_OF = 4
+    VECTOR_UD = 6
+    VECTOR_NM = 7
+    VECTOR_GP = 13
+    VECTOR_PF = 14
+    VECTOR_INT80 = 0x80
+    ERROR_IDT = 2
+
+
+cdef void on_exception(vcpu_t *v, int vector) noexcept nogil:
+    cdef domain_t *d = v.domain
+    cdef hv_env *env = <hv_env *>d.env
+    cdef machine_t *m = d.machine
+    m.armed = 0
+    if m.fetch_fault:
+        m.fetch_fault = 0
+        if vector == VECTOR_PF and _straddles(m, d, env):
+            return
+    else:
+        m.length = env.eip - m.start
+    if env.exception_is_int:
+        _software_interrupt(v, vector)
+    else:
+        _fault(v, vector, env.error_code)
+    if m.host_events:
+        drain_host_events(m)
+    deliver_events(v)
+    if d.need_flush:
+        d.need_flush = 0
+        flush_tlb(d)
+    if m.stop:
+        leave(d)
+
+
+cdef bint _straddles(machine_t *m, domain_t *d, hv_env *env) noexcept nogil:
+    """A block that reaches into an unmapped page faults before its first instruction: run it one by one first."""
+    if (env.cr[2] ^ env.eip) & ~<uint64_t>(PAGE_SIZE - 1) == 0 or m.retry_at == env.eip:
+        m.retry_at = 0
+        return False
+    m.retry_at = env.eip
+    one_instruction_next(d)
+    return True
+
+
+cdef void _software_interrupt(vcpu_t *v, int vector) noexcept nogil:
+    """eip is behind the instruction."""
+    cdef trap_t *trap = &v.traps[vector & 255]
+    cdef bint allowed = vector == VECTOR_BP or vector == VECTOR_OF or (trap.flags & 3) >= (1 if v.kernel_mode else 3)
+    if allowed or (vector == VECTOR_INT80 and trap.address):
+        inject_interrupt(v, vector & 255)
+        return
+    (<hv_env *>v.domain.env).eip -= 2
+    inject(v, VECTOR_GP, vector << 3 | ERROR_IDT)
+
+
+cdef void _fault(vcpu_t *v, int vector, uint32_t error) noexcept nogil:
+    cdef domain_t *d = v.domain
+    if vector == VECTOR_GP and error == 0 and privileged(v):
+        return
+    if vector == VECTOR_UD and forced_cpuid(v):
+        return
+    if vector == VECTOR_NM:
+        set_task_switched(v, False)
+    if vector == VECTOR_DB:
+        v.dr[6] = 0xffff4ff0                            # BS: a single step; nothing else raises #DB yet
+        set_flags(d, get_flags(d) & ~<uint64_t>FLAG_TF if not v.traps[VECTOR_DB].address else get_flags(d))
+    inject(v, vector, error)

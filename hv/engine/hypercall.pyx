@@ -1,0 +1,467 @@
+# cython: language_level=3
+"""Hypercalls: from `syscall` in guest kernel mode to a handler and back.
+
+Rules:
+* A hot row (hv/abi/hypercalls.py names its C function) is served here without Python; COLD passes the call on to the
+  Python handlers, which also serve whatever sub-operation a hot function does not.
+* Work is bounded: a call that counts stops after BATCH elements and is made again with its arguments moved on.
+* On the way back: domain 0's handlers first, then TLB flushes, then upcalls.
+
+Behaviour: Xen 4.17 (arch/x86/pv/hypercall.c, mm.c, common/multicall.c, common/sched/core.c).
+"""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from xen_abi cimport *
+from hv.engine.clock cimport HYPERCALL_TICKS, TICKS_PER_NS, rearm, system_time
+from hv.engine.cpu cimport flush_page, flush_tlb, get_flags, leave_now, set_task_switched
+from hv.engine.traps cimport deliver_events, iret, load_segment, segment_base, set_flat_segments, syscall_entry
+from hv.engine.unicorn cimport *
+from hv.fastpath.evtchn cimport is_pending, send, unmask
+from hv.fastpath.frames cimport get_page
+from hv.fastpath.memory cimport canonical, HV_END, HV_START, copy_from_guest, copy_to_guest, frame_pointer, frame_written, owns
+from hv.fastpath.paging cimport (get_page_and_type, new_root, new_user_root, pin, put_page_and_type, unpin, update_l1_of,
+                                 write_entry)
+from hv.fastpath.state cimport *
+from libc.string cimport memcpy, memset
+
+cdef enum:
+    NR_HYPERCALLS = 64
+    BATCH = 4096
+
+cdef extern from * nogil:
+    """
+    #define COLD      ((int64_t)0x8000000000000000)     /* not served in C: ask Python */
+    #define PREEMPTED ((int64_t)0x8000000000000001)     /* make the call again with the changed arguments */
+    #define MMU_PREEMPTED 0x80000000u
+    """
+    const int64_t COLD, PREEMPTED
+    const uint32_t MMU_PREEMPTED
+
+cdef hot_t[NR_HYPERCALLS] _hot
+
+
+cdef bint _foreign(vcpu_t *v, uint64_t domid) noexcept nogil:
+    """Page-table calls take DOMID_SELF only; even the own number is no foreign domain."""
+    return domid != DOMID_SELF
+
+
+# --- entry and exit -----------------------------------------------------------------------------------------------
+
+cdef void on_syscall(vcpu_t *v) noexcept nogil:
+    cdef domain_t *d = v.domain
+    cdef hv_env *env = <hv_env *>d.env
+    cdef machine_t *m = d.machine
+    cdef uint64_t args[6]
+    cdef uint64_t number = env.regs[RAX]
+    cdef int64_t result
+    env.eip += 2
+    m.length = env.eip - m.start
+    m.base += HYPERCALL_TICKS
+    if not v.kernel_mode:
+        syscall_entry(v)
+        back_to_guest(v)
+        return
+    args[0] = env.regs[RDI]
+    args[1] = env.regs[RSI]
+    args[2] = env.regs[RDX]
+    args[3] = env.regs[R10]
+    args[4] = env.regs[R8]
+    args[5] = env.regs[R9]
+    env.regs[RCX] = env.eip                 # what syscall and sysret leave there
+    env.regs[R11] = get_flags(d)
+    if env.segs[SEG_CS].selector != 0xe033 or env.segs[SEG_SS].selector != 0xe02b:
+        set_flat_segments(v)
+    if number == __HYPERVISOR_iret:
+        d.hypercall_count[__HYPERVISOR_iret] += 1
+        iret(v)
+    else:
+        result = _dispatch(v, number, args)
+        if result == PREEMPTED:
+            env.eip -= 2
+            env.regs[RDI], env.regs[RSI], env.regs[RDX] = args[0], args[1], args[2]
+            env.regs[R10] = args[3]
+        else:
+            env.regs[RAX] = <uint64_t>result
+    back_to_guest(v)
+
+
+cdef void back_to_guest(vcpu_t *v) noexcept nogil:
+    """What Xen's test_all_events does; leaves the CPU loop where the engine has to act."""
+    cdef domain_t *d = v.domain
+    if d.machine.host_events:
+        drain_host_events(d.machine)
+    deliver_events(v)
+    if d.need_flush:
+        d.need_flush = 0
+        flush_tlb(d)
+    if d.machine.stop:
+        leave_now(d)
+
+
+cdef int64_t _dispatch(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogil:
+    cdef int64_t result = COLD
+    if number >= NR_HYPERCALLS:
+        return -XEN_ENOSYS
+    v.domain.hypercall_count[number] += 1
+    if _hot[number] != NULL:
+        result = _hot[number](v, args)
+    if result == COLD:
+        result = _cold(v, number, args)
+    return result
+
+
+cdef int64_t _cold(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogil:
+    with gil:
+        domain = <object>v.domain.python
+        try:
+            return domain.dispatch(v.id, number, args[0], args[1], args[2], args[3], args[4], args[5])
+        except BaseException as error:
+            domain.engine.raised(error)
+            return -XEN_EFAULT
+
+
+cdef void drain_host_events(machine_t *m) noexcept nogil:
+    """Domain 0's handlers run before the guest goes on; they may raise further events."""
+    with gil:
+        domain = <object>m.domains[0].python
+        try:
+            while m.host_events:
+                m.host_events = 0
+                domain.drain()
+        except BaseException as error:
+            domain.engine.raised(error)
+
+
+# --- page tables --------------------------------------------------------------------------------------------------
+
+cdef int _one_mmu_update(vcpu_t *v, xen_mmu_update *request) noexcept nogil:
+    cdef uint64_t command = request.ptr & 7
+    cdef uint64_t mfn = request.ptr >> PAGE_SHIFT
+    if command == MMU_NORMAL_PT_UPDATE or command == MMU_PT_UPDATE_NO_TRANSLATE:
+        return write_entry(v.domain, request.ptr - command, request.val, False)
+    if command == MMU_PT_UPDATE_PRESERVE_AD:
+        return write_entry(v.domain, request.ptr - command, request.val, True)
+    if command == MMU_MACHPHYS_UPDATE:
+        if not owns(v.domain, mfn):
+            return -XEN_EINVAL
+        v.domain.machine.m2p[mfn] = request.val
+        return 0
+    return -XEN_ENOSYS
+
+
+cdef int64_t _report_done(vcpu_t *v, uint64_t pdone, uint32_t count, uint32_t done, int64_t rc) noexcept nogil:
+    """`*pdone` counts the elements done in all parts of a preempted call."""
+    cdef uint32_t before = 0
+    if pdone:
+        if count & MMU_PREEMPTED:
+            copy_from_guest(v, &before, pdone, 4)
+        before += done
+        copy_to_guest(v, pdone, &before, 4)
+    return rc
+
+
+cdef int64_t hot_mmu_update(vcpu_t *v, uint64_t *args) noexcept nogil:
+    cdef uint32_t count = <uint32_t>args[1] & ~MMU_PREEMPTED, i = 0
+    cdef xen_mmu_update request
+    cdef int rc = 0
+    if (args[3] >> 16) & 0xffff:
+        return -XEN_ESRCH
+    if _foreign(v, args[3] & 0xffff):
+        return -XEN_ESRCH
+    while i < count and rc == 0:
+        if i == BATCH:
+            args[0] += BATCH * sizeof(request)
+            rc = _report_done(v, args[2], <uint32_t>args[1], i, 0)
+            args[1] = (count - BATCH) | MMU_PREEMPTED
+            return PREEMPTED
+        if copy_from_guest(v, &request, args[0] + i * sizeof(request), sizeof(request)):
+            rc = -XEN_EFAULT
+        else:
+            rc = _one_mmu_update(v, &request)
+        if rc == 0:
+            i += 1
+    return _report_done(v, args[2], <uint32_t>args[1], i, rc)
+
+
+cdef int64_t hot_update_va_mapping(vcpu_t *v, uint64_t *args) noexcept nogil:
+    cdef uint64_t flags = args[2], mask
+    cdef int rc = update_l1_of(v, args[0], args[1])
+    if rc:
+        return rc
+    if flags & ~<uint64_t>(UVMF_FLUSHTYPE_MASK | UVMF_ALL):        # a pointer to a vCPU mask
+        if copy_from_guest(v, &mask, flags & ~<uint64_t>UVMF_FLUSHTYPE_MASK, 8):
+            return -XEN_EFAULT
+    if flags & UVMF_FLUSHTYPE_MASK == UVMF_TLB_FLUSH:
+        v.domain.need_flush = 1
+    elif flags & UVMF_FLUSHTYPE_MASK == UVMF_INVLPG:
+        flush_page(v.domain, args[0])
+    return 0
+
+
+cdef int _set_ldt(vcpu_t *v, uint64_t base, uint32_t entries) noexcept nogil:
+    if base & (PAGE_SIZE - 1) or entries > 8192 or HV_START <= base < HV_END or not canonical(base):
+        return -XEN_EINVAL
+    if v.ldt_base != base or v.ldt_entries != entries:
+        v.ldt_base = base if entries else 0
+        v.ldt_entries = entries
+        v.domain.need_flush = 1
+    return 0
+
+
+cdef int _page_operation(vcpu_t *v, uint64_t to, uint64_t source, bint copy) noexcept nogil:
+    cdef domain_t *d = v.domain
+    if copy and not owns(d, source):
+        return -XEN_EINVAL
+    if get_page_and_type(d, to, TYPE_WRITABLE):
+        return -XEN_EINVAL
+    if copy:
+        memcpy(frame_pointer(d.machine, to), frame_pointer(d.machine, source), PAGE_SIZE)
+    else:
+        memset(frame_pointer(d.machine, to), 0, PAGE_SIZE)
+    frame_written(d.machine, to)
+    put_page_and_type(d, to)
+    return 0
+
+
+cdef int _flush_operation(vcpu_t *v, xen_mmuext_op *op) noexcept nogil:
+    """All vCPUs share one TLB here, so local, multi and all are the same."""
+    if op.cmd == MMUEXT_INVLPG_LOCAL or op.cmd == MMUEXT_INVLPG_MULTI or op.cmd == MMUEXT_INVLPG_ALL:
+        if canonical(op.arg1.linear_addr):
+            flush_page(v.domain, op.arg1.linear_addr)
+    else:
+        v.domain.need_flush = 1
+    return 0
+
+
+cdef int _one_mmuext(vcpu_t *v, xen_mmuext_op *op) noexcept nogil:
+    cdef uint64_t mfn = op.arg1.mfn
+    cdef uint64_t mask
+    if op.cmd <= MMUEXT_PIN_L4_TABLE:
+        return pin(v.domain, mfn, TYPE_L1 + (op.cmd - MMUEXT_PIN_L1_TABLE))
+    if op.cmd == MMUEXT_UNPIN_TABLE:
+        return unpin(v.domain, mfn)
+    if op.cmd == MMUEXT_NEW_BASEPTR:
+        return new_root(v, mfn)
+    if op.cmd == MMUEXT_NEW_USER_BASEPTR:
+        return new_user_root(v, mfn)
+    if op.cmd == MMUEXT_TLB_FLUSH_MULTI or op.cmd == MMUEXT_INVLPG_MULTI:
+        if copy_from_guest(v, &mask, op.arg2.vcpumask, (v.domain.nr_vcpus + 7) // 8):
+            return -XEN_EINVAL
+        return _flush_operation(v, op)
+    if MMUEXT_TLB_FLUSH_LOCAL <= op.cmd <= MMUEXT_INVLPG_ALL:
+        return _flush_operation(v, op)
+    if op.cmd == MMUEXT_FLUSH_CACHE:
+        return -XEN_EACCES
+    if op.cmd == MMUEXT_FLUSH_CACHE_GLOBAL:
+        return -XEN_EINVAL
+    if op.cmd == MMUEXT_SET_LDT:
+        return _set_ldt(v, op.arg1.linear_addr, op.arg2.nr_ents)
+    if op.cmd == MMUEXT_CLEAR_PAGE:
+        return _page_operation(v, mfn, 0, False)
+    if op.cmd == MMUEXT_COPY_PAGE:
+        return _page_operation(v, mfn, op.arg2.src_mfn, True)
+    if op.cmd == MMUEXT_MARK_SUPER or op.cmd == MMUEXT_UNMARK_SUPER:
+        return -XEN_EOPNOTSUPP
+    return -XEN_ENOSYS
+
+
+cdef int64_t hot_mmuext_op(vcpu_t *v, uint64_t *args) noexcept nogil:
+    cdef uint32_t count = <uint32_t>args[1] & ~MMU_PREEMPTED, i = 0
+    cdef xen_mmuext_op op
+    cdef int rc = 0
+    if _foreign(v, <uint32_t>args[3]):
+        return -XEN_ESRCH
+    while i < count and rc == 0:
+        if i == BATCH // 64:                # an operation may walk whole page-table trees
+            args[0] += i * sizeof(op)
+            _report_done(v, args[2], <uint32_t>args[1], i, 0)
+            args[1] = (count - i) | MMU_PREEMPTED
+            return PREEMPTED
+        if copy_from_guest(v, &op, args[0] + i * sizeof(op), sizeof(op)):
+            rc = -XEN_EFAULT
+        else:
+            rc = _one_mmuext(v, &op)
+        if rc == 0:
+            i += 1
+    return _report_done(v, args[2], <uint32_t>args[1], i, rc)
+
+
+# --- the CPU ------------------------------------------------------------------------------------------------------
+
+cdef int64_t hot_stack_switch(vcpu_t *v, uint64_t *args) noexcept nogil:
+    v.kernel_ss = args[0] & 0xffff | 3
+    v.kernel_sp = args[1]
+    return 0
+
+
+cdef int64_t hot_fpu_taskswitch(vcpu_t *v, uint64_t *args) noexcept nogil:
+    set_task_switched(v, <int>args[0] != 0)
+    return 0
+
+
+cdef int64_t hot_set_segment_base(vcpu_t *v, uint64_t *args) noexcept nogil:
+    cdef hv_env *env = <hv_env *>v.domain.env
+    cdef uint32_t which = <uint32_t>args[0]
+    if which == SEGBASE_GS_USER_SEL:
+        v.gs_base_user = segment_base(v, args[1] & 0xffff)
+        return 0
+    if which > SEGBASE_GS_USER_SEL or not canonical(args[1]):
+        return -XEN_EINVAL
+    if which == SEGBASE_FS:
+        env.segs[SEG_FS].base = args[1]
+    elif which == SEGBASE_GS_USER:
+        v.gs_base_user = args[1]
+    else:
+        env.segs[SEG_GS].base = args[1]
+    return 0
+
+
+cdef int64_t hot_iret(vcpu_t *v, uint64_t *args) noexcept nogil:
+    return iret(v)
+
+
+# --- time and scheduling ------------------------------------------------------------------------------------------
+
+cdef uint64_t _deadline(vcpu_t *v, uint64_t ns) noexcept nogil:
+    """Ticks of a system time in ns; what lies absurdly far in the future is taken as 100 ms, as Xen does."""
+    cdef uint64_t now = system_time(v.domain.machine)
+    if ns > now and (ns - now) >> 50:
+        ns = now + 100000000
+    return ns * TICKS_PER_NS if ns > now else now * TICKS_PER_NS
+
+
+cdef int64_t hot_set_timer_op(vcpu_t *v, uint64_t *args) noexcept nogil:
+    v.singleshot = _deadline(v, args[0]) if args[0] else 0
+    rearm(v.domain.machine)
+    return 0
+
+
+cdef int64_t hot_vcpu_op(vcpu_t *v, uint64_t *args) noexcept nogil:
+    cdef uint32_t cmd = <uint32_t>args[0]
+    cdef xen_vcpu_set_singleshot_timer single
+    cdef xen_vcpu_set_periodic_timer period
+    cdef vcpu_t *target
+    if <uint32_t>args[1] >= v.domain.nr_vcpus:
+        return -XEN_ENOENT
+    target = &v.domain.vcpus[<uint32_t>args[1]]
+    if cmd == VCPUOP_is_up:
+        return target.state != VCPU_DOWN
+    if cmd == VCPUOP_set_periodic_timer:
+        if copy_from_guest(v, &period, args[2], sizeof(period)):
+            return -XEN_EFAULT
+        if period.period_ns < 1000000 or period.period_ns >> 60:
+            return -XEN_EINVAL
+        target.period = period.period_ns * TICKS_PER_NS
+        target.periodic = system_time(v.domain.machine) * TICKS_PER_NS + target.period
+    elif cmd == VCPUOP_stop_periodic_timer:
+        target.periodic = target.period = 0
+    elif cmd == VCPUOP_set_singleshot_timer:
+        if target != v:
+            return -XEN_EINVAL
+        if copy_from_guest(v, &single, args[2], sizeof(single)):
+            return -XEN_EFAULT
+        if single.flags & VCPU_SSHOTTMR_future and single.timeout_abs_ns < system_time(v.domain.machine):
+            return -XEN_ETIME
+        v.singleshot = _deadline(v, single.timeout_abs_ns)
+    elif cmd == VCPUOP_stop_singleshot_timer:
+        if target != v:
+            return -XEN_EINVAL
+        v.singleshot = 0
+    else:
+        return COLD
+    rearm(v.domain.machine)
+    return 0
+
+
+cdef bint _events_waiting(vcpu_t *v) noexcept nogil:
+    return v.info.evtchn_upcall_pending and not v.info.evtchn_upcall_mask
+
+
+cdef int64_t _poll(vcpu_t *v, uint64_t arg) noexcept nogil:
+    cdef xen_sched_poll poll
+    cdef uint32_t port = 0, i
+    if copy_from_guest(v, &poll, arg, sizeof(poll)):
+        return -XEN_EFAULT
+    if poll.nr_ports > 128:
+        return -XEN_EINVAL
+    if _events_waiting(v):
+        return 0
+    for i in range(poll.nr_ports):
+        if copy_from_guest(v, &port, poll.ports + 4 * i, 4):
+            return -XEN_EFAULT
+        if port >= v.domain.nr_ports:
+            return -XEN_EINVAL
+        if is_pending(v.domain, port):
+            return 0
+    v.poll_all = poll.nr_ports != 1
+    v.poll_port = port
+    v.poll_deadline = _deadline(v, poll.timeout) if poll.timeout else 0
+    v.state = VCPU_POLLING
+    rearm(v.domain.machine)
+    v.domain.machine.stop = STOP_RESCHEDULE
+    return 0
+
+
+cdef int64_t hot_sched_op(vcpu_t *v, uint64_t *args) noexcept nogil:
+    cdef int cmd = <int>args[0]
+    if cmd == SCHEDOP_yield:
+        if v.domain.nr_vcpus > 1 or v.domain.machine.nr_domains > 2:
+            v.domain.machine.stop = STOP_RESCHEDULE
+        return 0
+    if cmd == SCHEDOP_block:
+        v.info.evtchn_upcall_mask = 0
+        if not v.info.evtchn_upcall_pending:
+            v.state = VCPU_BLOCKED
+            v.domain.machine.stop = STOP_RESCHEDULE
+        return 0
+    if cmd == SCHEDOP_poll:
+        return _poll(v, args[1])
+    return COLD
+
+
+# --- events, versions, batches ------------------------------------------------------------------------------------
+
+cdef int64_t hot_event_channel_op(vcpu_t *v, uint64_t *args) noexcept nogil:
+    cdef uint32_t port
+    if <int>args[0] != EVTCHNOP_send and <int>args[0] != EVTCHNOP_unmask:
+        return COLD
+    if copy_from_guest(v, &port, args[1], 4):
+        return -XEN_EFAULT
+    return send(v.domain, port) if <int>args[0] == EVTCHNOP_send else unmask(v.domain, port)
+
+
+cdef int64_t hot_xen_version(vcpu_t *v, uint64_t *args) noexcept nogil:
+    if <int>args[0] == XENVER_version:
+        return (4 << 16) | 17
+    if <int>args[0] == XENVER_pagesize:
+        return PAGE_SIZE
+    return COLD
+
+
+cdef int64_t hot_multicall(vcpu_t *v, uint64_t *args) noexcept nogil:
+    cdef uint32_t count = <uint32_t>args[1], i
+    cdef xen_multicall_entry entry
+    cdef uint64_t va
+    if v.domain.in_multicall:
+        return -XEN_EINVAL
+    for i in range(count):
+        va = args[0]
+        if i == BATCH or v.domain.machine.stop:         # a call that stopped the run: the rest comes afterwards
+            args[1] = count - i
+            return PREEMPTED
+        if copy_from_guest(v, &entry, va, sizeof(entry)):
+            return -XEN_EFAULT
+        v.domain.in_multicall = 1
+        entry.result = <uint64_t>_dispatch(v, entry.op, <uint64_t *>entry.args)
+        v.domain.in_multicall = 0
+        if <int64_t>entry.result == PREEMPTED:
+            args[1] = count - i
+            copy_to_guest(v, va + 16, entry.args, sizeof(entry.args))
+            return PREEMPTED
+        if copy_to_guest(v, va + 8, &entry.result, 8):
+            return -XEN_EFAULT
+        args[0] += sizeof(entry)
+    return 0
+
+
+include "hot_table.pxi"                                 # generated from the rows of hv/abi/hypercalls.py
+fill_hot_table()

@@ -1,0 +1,745 @@
+# cython: language_level=3
+"""The engine as Python sees it: machine memory, domains, vCPUs, and the run loop.
+
+Rules:
+* `Engine.run` is the only way into guest code; it comes back with a reason and never with a guest half-stopped.
+* The first exception of a Python handler stops the run and is raised by `run`.
+* Frames are handed out and taken back only through hv.fastpath; views of guest memory are bounds-checked slices.
+"""
+from cpython.buffer cimport PyBuffer_FillInfo
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memset
+from xen_abi cimport *
+from hv.engine.clock cimport (QUANTUM_TICKS, TICKS_PER_NS, block, fire_timers, host_ns, host_tick, idle, next_runnable,
+                              rearm, system_time, ticks)
+from hv.engine.cpu cimport (close_instance, enter, flush_tlb, get_flags, handlers, load_context, open_instance,
+                            save_context, set_flags)
+from hv.engine.cpuid cimport guest_cpuid
+from hv.engine.exceptions cimport on_exception
+from hv.engine.hypercall cimport drain_host_events, on_syscall
+from hv.engine.traps cimport deliver_events, set_flat_segments
+from hv.engine.unicorn cimport *
+from hv.fastpath.domain cimport crash, shutdown, wake
+from hv.fastpath.evtchn cimport set_pending
+from hv.fastpath.frames cimport free_frame, give_frame, give_xenheap_frame, release_page, take_frame
+from hv.fastpath.memory cimport (ACCESS_FETCH, ACCESS_READ, WALK_OK, active_root, copy_from_guest, copy_to_guest,
+                                 frame_pointer, frame_written, owns, walk, walk_t)
+from hv.fastpath.paging cimport get_page_and_type, pin, put_page_and_type
+from hv.fastpath.state cimport *
+
+from hv.engine.cpu import self_check, version as unicorn_version
+from hv.errors import EngineError
+
+cdef extern from "sys/mman.h" nogil:
+    void *c_mmap "mmap"(void *, size_t, int, int, int, long)
+    int c_munmap "munmap"(void *, size_t)
+    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE
+
+STOPS = ("none", "reschedule", "until", "host", "domain", "python", "idle", "wait", "step")
+CLOCKS = ("virtual", "paced", "host")
+VCPU_STATES = ("down", "runnable", "blocked", "polling")
+FRAME_TYPES = ("none", "l1", "l2", "l3", "l4", "segdesc", "writable")
+REGISTERS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15")
+cdef enum:
+    FIRST_FRAME = 16             # machine frame 0 stays nobody's
+    NO_PORT = 0
+
+cdef extern from * nogil:
+    """
+    #define HV_NEVER 0xffffffffffffffffULL
+    """
+    const uint64_t HV_NEVER
+
+
+class GuestFault(Exception):
+    """A guest's virtual address is not mapped as the access needs it; hypercalls answer -EFAULT."""
+
+
+cdef uint64_t _tsc(vcpu_t *v) noexcept nogil:
+    cdef machine_t *m = v.domain.machine
+    if m.mode != CLOCK_HOST:
+        m.length = (<hv_env *>v.domain.env).eip - m.start
+    return ticks(m)
+
+
+cdef class Ram:
+    """Machine memory as a buffer: reserved address space that the host backs with pages as they are touched."""
+
+    cdef uint8_t *base
+    cdef size_t size
+
+    def __cinit__(self, size_t size):
+        self.base = <uint8_t *>c_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        if <uintptr_t>self.base == <uintptr_t>-1:
+            self.base = NULL
+            raise EngineError(f"cannot reserve {size >> 20} MiB of address space for the machine: is there an ulimit -v?")
+        self.size = size
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.base, self.size, 0, flags)
+
+    def __dealloc__(self):
+        if self.base != NULL:
+            c_munmap(self.base, self.size)
+
+
+cdef class Engine:
+    """One machine: memory, clock, domains. `memory` is the most that all domains together may have, in bytes."""
+
+    cdef machine_t m
+    cdef Ram _ram
+    cdef object _error
+    cdef size_t _frame_bytes
+    cdef dict _domains
+    cdef readonly object ram     #: memoryview of machine memory
+
+    def __cinit__(self, uint64_t memory=32 << 30, str clock="virtual"):
+        cdef uint64_t frames = memory >> PAGE_SHIFT
+        memset(&self.m, 0, sizeof(self.m))
+        self._domains = {}
+        self._ram = Ram(frames << PAGE_SHIFT)
+        self.ram = memoryview(self._ram)
+        self._frame_bytes = frames * sizeof(frame_t)
+        self.m.frames = <frame_t *>c_mmap(NULL, self._frame_bytes, PROT_READ | PROT_WRITE,
+                                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        if <uintptr_t>self.m.frames == <uintptr_t>-1:
+            self.m.frames = NULL
+            raise EngineError("cannot reserve memory for the frame table")
+        self.m.ram = self._ram.base
+        self.m.nr_frames = frames
+        self.m.mode = CLOCKS.index(clock)
+        self._lay_out()
+
+    def __init__(self, memory=32 << 30, clock="virtual"):
+        self_check()
+
+    cdef void _lay_out(self) noexcept:
+        """hv's own frames: the M2P, then the page with the flat selectors; domains' frames come behind them."""
+        cdef machine_t *m = &self.m
+        cdef uint64_t *gdt
+        m.m2p_mfn = FIRST_FRAME
+        m.m2p_frames = (m.nr_frames * 8 + PAGE_SIZE - 1) >> PAGE_SHIFT
+        m.m2p = <uint64_t *>(m.ram + (m.m2p_mfn << PAGE_SHIFT))
+        m.gdt_mfn = m.m2p_mfn + m.m2p_frames
+        m.next_frame = (m.gdt_mfn + 512) & ~<uint64_t>511
+        gdt = <uint64_t *>(m.ram + (m.gdt_mfn << PAGE_SHIFT))
+        gdt[0xe023 >> 3 & 511] = 0x00cffb000000ffff      # 32-bit code, DPL 3
+        gdt[0xe02b >> 3 & 511] = 0x00cff3000000ffff      # data, DPL 3
+        gdt[0xe033 >> 3 & 511] = 0x00affb000000ffff      # 64-bit code, DPL 3
+        m.slice_end = m.until = m.next_timer = HV_NEVER
+        m.steps_left = HV_NEVER
+        m.countdown = 1
+        m.host_offset = host_ns()
+        rearm(m)
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        for i in range(self.m.nr_domains):
+            _free_domain(self.m.domains[i])
+        free(self.m.domains)
+        if self.m.frames != NULL:
+            c_munmap(self.m.frames, self._frame_bytes)
+
+    # --- domains
+
+    def create_domain(self, uint32_t domid, uint32_t vcpus=1, uint64_t max_pages=0, uint32_t max_port=1023):
+        """A domain without memory or code; domid 0 is hv's own side and never runs."""
+        if domid in self._domains:
+            raise EngineError(f"domain {domid} exists already")
+        if not 1 <= vcpus <= VCPU_LIMIT:
+            raise EngineError(f"a domain has 1 to {VCPU_LIMIT} vCPUs, not {vcpus}")
+        return GuestDomain(self, domid, vcpus, max_pages, max_port)
+
+    def destroy_domain(self, GuestDomain domain):
+        """Remove a domain; its frames are cleared and free again."""
+        cdef uint32_t i
+        cdef uint64_t mfn
+        cdef domain_t *d = domain.d
+        if d == NULL:
+            return
+        if d.inside:
+            raise EngineError("a domain cannot be destroyed while it runs")
+        for mfn in range(self.m.gdt_mfn, self.m.next_frame + 512 if self.m.next_frame + 512 < self.m.nr_frames else self.m.nr_frames):
+            if self.m.frames[mfn].owner == d.domid + 1:
+                free_frame(&self.m, mfn)
+        for i in range(self.m.nr_domains):
+            if self.m.domains[i] == d:
+                self.m.domains[i] = self.m.domains[self.m.nr_domains - 1]
+                self.m.nr_domains -= 1
+                break
+        _free_domain(d)
+        domain.d = NULL
+        del self._domains[domain.domid]
+        self.m.turn = 0
+        rearm(&self.m)
+
+    cdef void _add(self, GuestDomain domain) except *:
+        cdef domain_t **grown
+        if self.m.nr_domains == self.m.capacity:
+            grown = <domain_t **>realloc(self.m.domains, (self.m.capacity + 16) * sizeof(domain_t *))
+            if grown == NULL:
+                raise MemoryError
+            self.m.domains = grown
+            self.m.capacity += 16
+        self.m.domains[self.m.nr_domains] = domain.d
+        self.m.nr_domains += 1
+        self._domains[domain.domid] = domain
+
+    # --- running
+
+    def run(self, until_ns=None):
+        """Run guests until something needs Python: one of STOPS. `until_ns` is virtual time."""
+        cdef uint64_t limit = until_ns * TICKS_PER_NS if until_ns is not None else HV_NEVER
+        cdef machine_t *m = &self.m
+        m.until = limit
+        m.host_poll = host_ns() + 10000000
+        m.stop = STOP_NONE
+        rearm(m)
+        with nogil:
+            _run(m)
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return STOPS[m.stop]
+
+    def raised(self, error):
+        """A Python handler failed: stop, and let `run` raise the first one."""
+        if self._error is None:
+            self._error = error
+        self.m.stop = STOP_PYTHON
+
+    def stop(self):
+        """Come back from `run` as soon as the handler that calls this has returned."""
+        if not self.m.stop:
+            self.m.stop = STOP_PYTHON
+
+    def set_stepping(self, bint on, steps=None):
+        """Run block by block of one instruction; after `steps` of them `run` returns "step"."""
+        self.m.stepping = on
+        self.m.steps_left = steps if steps is not None else HV_NEVER
+        rearm(&self.m)
+
+    @property
+    def clock(self):
+        return CLOCKS[self.m.mode]
+
+    @property
+    def now_ns(self):
+        """System time: ns of virtual (or host) time since the machine was made."""
+        return system_time(&self.m)
+
+    @property
+    def ticks(self):
+        """The clock itself, in 1/4 ns; also the guests' TSC."""
+        return ticks(&self.m)
+
+    @property
+    def wake_in_ns(self):
+        """After "wait": host ns until the next timer; None where none is armed."""
+        if self.m.wake_at == HV_NEVER:
+            return None
+        return max(0, self.m.wake_at // TICKS_PER_NS - (host_ns() - self.m.host_offset))
+
+    def align_host_clock(self):
+        """Make now the host's moment of the current virtual time (paced and host clocks, before a first run)."""
+        self.m.host_offset = host_ns() - <int64_t>(self.m.base // TICKS_PER_NS)
+
+    # --- memory
+
+    @property
+    def nr_frames(self):
+        return self.m.nr_frames
+
+    def page(self, uint64_t mfn):
+        """memoryview of one machine frame."""
+        if mfn >= self.m.nr_frames:
+            raise IndexError(f"no machine frame {mfn:#x}")
+        return self.ram[mfn << PAGE_SHIFT:(mfn + 1) << PAGE_SHIFT]
+
+    def written(self, uint64_t mfn):
+        """The host side wrote this frame: drop translated code of it."""
+        frame_written(&self.m, mfn)
+
+    def frame(self, uint64_t mfn):
+        """(owner domid or None, type, type references, references, pinned) of a frame."""
+        cdef frame_t *f
+        if mfn >= self.m.nr_frames:
+            raise IndexError(f"no machine frame {mfn:#x}")
+        f = &self.m.frames[mfn]
+        return (f.owner - 1 if f.owner else None, FRAME_TYPES[f.type], f.type_count, f.count, f.flags & FRAME_PINNED != 0)
+
+    @property
+    def counters(self):
+        """Figures about the engine itself, for tests and benchmarks."""
+        return {"blocks_stepped": self.m.blocks_stepped}
+
+
+cdef void _run(machine_t *m) noexcept nogil:
+    cdef vcpu_t *v
+    cdef uint64_t began
+    while m.stop == STOP_NONE or m.stop == STOP_RESCHEDULE:
+        m.stop = STOP_NONE
+        fire_timers(m)
+        v = next_runnable(m)
+        if v == NULL:
+            idle(m)
+            continue
+        if ticks(m) >= m.until:
+            m.stop = STOP_UNTIL
+            return
+        _resume(m, v)
+
+
+cdef void _resume(machine_t *m, vcpu_t *v) noexcept nogil:
+    """Give the CPU to one vCPU until it blocks, its slice ends, or the engine has to come back."""
+    cdef domain_t *d = v.domain
+    cdef int rc
+    if d.current != v:
+        if d.current != NULL:
+            save_context(d.current)
+        load_context(v)
+    m.running = d
+    m.armed = 0
+    m.length = 0
+    m.start = HV_NEVER
+    m.slice_end = ticks(m) + QUANTUM_TICKS
+    rearm(m)
+    deliver_events(v)
+    if d.need_flush:
+        d.need_flush = 0
+        flush_tlb(d)
+    if not m.stop:
+        rc = enter(d)
+        if rc and not d.dying:
+            crash(d, b"the CPU emulator could not go on")
+    m.base += m.length
+    m.length = 0
+
+
+cdef void _free_domain(domain_t *d) noexcept:
+    close_instance(d)
+    free(d.ports)
+    free(d.host_pending)
+    free(d.vcpus)
+    free(d)
+
+
+cdef class GuestDomain:
+    """One domain's hot state: vCPUs, ports, memory. The Python side sets `handler` to serve cold hypercalls."""
+
+    cdef domain_t *d
+    cdef readonly Engine engine
+    cdef readonly uint32_t domid
+    cdef public object handler       #: callable(vcpu, number, a0..a5) -> result
+    cdef dict _port_handlers
+    cdef bytes _template
+
+    def __cinit__(self, Engine engine, uint32_t domid, uint32_t vcpus, uint64_t max_pages, uint32_t max_port):
+        cdef domain_t *d = <domain_t *>calloc(1, sizeof(domain_t))
+        if d == NULL:
+            raise MemoryError
+        self.engine, self.domid, self.d = engine, domid, d
+        self._port_handlers = {}
+        d.machine = &engine.m
+        d.domid = domid
+        d.python = <void *>self
+        d.max_pages = max_pages
+        d.max_port = max_port
+        d.nr_ports = 4096
+        d.ports = <port_t *>calloc(d.nr_ports, sizeof(port_t))
+        d.vcpus = <vcpu_t *>calloc(vcpus, sizeof(vcpu_t))
+        if d.ports == NULL or d.vcpus == NULL:
+            raise MemoryError
+        if domid == 0:
+            d.host_pending = <uint64_t *>calloc(64, 8)
+        else:
+            self._make_guest(vcpus)
+        engine._add(self)
+
+    cdef void _make_guest(self, uint32_t vcpus) except *:
+        cdef domain_t *d = self.d
+        cdef uint32_t i
+        cdef int rc = open_instance(d, self.engine.m.nr_frames << PAGE_SHIFT, self.engine.m.mode != CLOCK_HOST)
+        if rc:
+            raise EngineError(f"Unicorn cannot make an instance (error {rc}): is there enough memory?")
+        self._template = (<char *>d.env)[:CONTEXT_SIZE]
+        d.shared_mfn = give_xenheap_frame(d)
+        if d.shared_mfn == 0:
+            raise EngineError("the machine has no memory left")
+        d.shared = <xen_shared_info *>frame_pointer(d.machine, d.shared_mfn)
+        d.nr_vcpus = vcpus
+        for i in range(vcpus):
+            d.vcpus[i].domain = d
+            d.vcpus[i].id = i
+            d.vcpus[i].cr4 = 0x660
+            d.vcpus[i].dr[6] = 0xffff0ff0
+            d.vcpus[i].dr[7] = 0x400
+            if i < 32:
+                d.vcpus[i].info = &d.shared.vcpu_info[i]
+                d.vcpus[i].info_mfn = d.shared_mfn
+            self._set_time_info(i)
+            if i:
+                d.vcpus[i].info.evtchn_upcall_mask = 1
+
+    cdef void _set_time_info(self, uint32_t i) noexcept:
+        """TSC ticks and system time are in a fixed relation here, so this never changes."""
+        cdef xen_vcpu_time_info *t = &self.d.vcpus[i].info.time
+        t.version = 2
+        t.tsc_timestamp = t.system_time = 0
+        t.tsc_to_system_mul = 0x80000000
+        t.tsc_shift = -1
+
+    cdef domain_t *_live(self) except NULL:
+        if self.d == NULL:
+            raise EngineError(f"domain {self.domid} has been destroyed")
+        return self.d
+
+    cdef vcpu_t *_vcpu(self, uint32_t vcpu) except NULL:
+        if vcpu >= self._live().nr_vcpus:
+            raise IndexError(f"domain {self.domid} has no vCPU {vcpu}")
+        return &self.d.vcpus[vcpu]
+
+    # --- memory
+
+    def populate(self, uint64_t pfn):
+        """A new frame at guest frame `pfn`: its mfn. MemoryError where the machine is full."""
+        cdef uint64_t mfn = give_frame(self._live(), pfn)
+        if mfn == 0:
+            raise MemoryError("the machine has no memory left")
+        return mfn
+
+    def populate_range(self, uint64_t first, uint64_t count):
+        """`count` new frames from guest frame `first` on: a bytes object of their mfns (8 bytes each)."""
+        cdef uint64_t i
+        mfns = bytearray(count * 8)
+        cdef uint64_t *out = <uint64_t *><uint8_t *>mfns
+        for i in range(count):
+            out[i] = give_frame(self._live(), first + i)
+            if out[i] == 0:
+                raise MemoryError("the machine has no memory left")
+        return bytes(mfns)
+
+    def xenheap_page(self):
+        """A frame of hv's own that this domain may map; its mfn."""
+        cdef uint64_t mfn = give_xenheap_frame(self._live())
+        if mfn == 0:
+            raise MemoryError("the machine has no memory left")
+        return mfn
+
+    def release(self, uint64_t mfn):
+        """Give a frame back: 0 or -EINVAL."""
+        return release_page(self._live(), mfn)
+
+    def owns(self, uint64_t mfn):
+        return owns(self._live(), mfn)
+
+    def pfn_of(self, uint64_t mfn):
+        if not owns(self._live(), mfn):
+            raise KeyError(mfn)
+        return self.d.machine.m2p[mfn]
+
+    def set_pfn_of(self, uint64_t mfn, uint64_t pfn):
+        if not owns(self._live(), mfn):
+            raise KeyError(mfn)
+        self.d.machine.m2p[mfn] = pfn
+
+    def pin_root(self, uint64_t mfn):
+        """Validate and pin an L4 table, as the domain builder does; 0 or a negative errno."""
+        return pin(self._live(), mfn, TYPE_L4)
+
+    def get_type(self, uint64_t mfn, str kind):
+        """Take a page and type reference: 0 or -EINVAL. `kind` is one of FRAME_TYPES."""
+        return get_page_and_type(self._live(), mfn, FRAME_TYPES.index(kind))
+
+    def put_type(self, uint64_t mfn):
+        put_page_and_type(self._live(), mfn)
+
+    def read(self, uint64_t va, uint64_t size, uint32_t vcpu=0):
+        """Bytes at a virtual address of the guest's kernel; GuestFault where one is not readable."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        if size > 1 << 30:
+            raise GuestFault(va)
+        data = bytearray(size)
+        if size and copy_from_guest(v, <uint8_t *>data, va, size):
+            raise GuestFault(va)
+        return bytes(data)
+
+    def write(self, uint64_t va, const uint8_t[::1] data, uint32_t vcpu=0):
+        """Write at a virtual address with the guest kernel's rights; GuestFault where that is not possible."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        if data.shape[0] and copy_to_guest(v, va, &data[0], data.shape[0]):
+            raise GuestFault(va)
+
+    def walk(self, uint64_t va, uint32_t vcpu=0):
+        """The page walk of an address: ([(level, machine address, entry)], mfn or None)."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        cdef walk_t w
+        cdef int rc, level
+        memset(&w, 0, sizeof(w))
+        rc = walk(v, active_root(v) or v.kernel_root, va, ACCESS_READ, True, &w)
+        last = 1 if rc == WALK_OK else max(1, <int>w.level)
+        steps = [(level, w.slots[level], w.entries[level]) for level in range(4, last - 1, -1) if w.slots[level]]
+        return steps, w.mfn if rc == WALK_OK else None
+
+    # --- vCPUs
+
+    def start_vcpu(self, uint32_t vcpu, *, uint64_t rip, uint64_t rsp, uint64_t rsi, uint64_t root, uint64_t flags=0x200):
+        """Bring a vCPU up in guest kernel mode at `rip` with the L4 frame `root`; 0 or a negative errno."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        cdef hv_env *env = <hv_env *>self.d.env
+        cdef bytes keep
+        cdef int rc = get_page_and_type(self.d, root, TYPE_L4)
+        if rc:
+            return rc
+        if self.d.current != NULL:
+            save_context(self.d.current)
+        memcpy(env, <char *>self._template, CONTEXT_SIZE)
+        v.kernel_root = root
+        v.kernel_mode = 1
+        v.kernel_ss = 0xe02b
+        v.initialised = 1
+        env.gdt.base = 0xffff820000000000 + (<uint64_t>vcpu << 17)
+        env.gdt.limit = 0xffff
+        env.eip = rip
+        env.regs[RSP] = rsp
+        env.regs[RSI] = rsi
+        env.eflags = flags | 2
+        for segment in (SEG_ES, SEG_DS, SEG_FS, SEG_GS):
+            memset(&env.segs[<int>segment], 0, sizeof(hv_segment))
+        self.d.current = v
+        set_flat_segments(v)
+        save_context(v)
+        v.state = VCPU_RUNNABLE
+        flush_tlb(self.d)
+        return 0
+
+    def registers(self, uint32_t vcpu=0):
+        """General registers, rip, rflags, segments and modes of a vCPU as a dict."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        cdef bint live = self.d.current == v
+        cdef hv_env *env = <hv_env *>self.d.env if live else <hv_env *>v.context
+        result = {name: env.regs[i] for i, name in enumerate(REGISTERS)}
+        result["rip"] = env.eip
+        result["rflags"] = get_flags(self.d) if live else env.eflags
+        for i, name in enumerate(("es", "cs", "ss", "ds", "fs", "gs")):
+            result[name] = env.segs[<int>i].selector & 0xffff
+        result["fs_base"] = env.segs[SEG_FS].base
+        result["gs_base"] = env.segs[SEG_GS].base
+        result["cr2"] = v.cr2
+        result["cr3"] = active_root(v) << PAGE_SHIFT
+        result["kernel_mode"] = bool(v.kernel_mode)
+        return result
+
+    def vcpu_state(self, uint32_t vcpu):
+        return VCPU_STATES[self._vcpu(vcpu).state]
+
+    def vcpu_counters(self, uint32_t vcpu=0):
+        """How many upcalls and exceptions (by vector) were delivered to it."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        return {"upcalls": v.upcalls, "exceptions": {i: v.exceptions[i] for i in range(32) if v.exceptions[i]}}
+
+    def set_trap(self, uint32_t vcpu, uint8_t vector, uint8_t flags, uint16_t cs, uint64_t address):
+        cdef trap_t *t = &self._vcpu(vcpu).traps[vector]
+        t.flags, t.cs, t.address = flags, cs, address
+
+    def clear_traps(self, uint32_t vcpu):
+        memset(self._vcpu(vcpu).traps, 0, sizeof(self.d.vcpus[0].traps))
+
+    def set_callback(self, uint32_t vcpu, str kind, uint64_t address, bint mask_events=False):
+        """Register an entry point; `kind` is event, failsafe, syscall, syscall32 or sysenter."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        if kind == "event":
+            v.event_callback = address
+        elif kind == "failsafe":
+            v.failsafe_callback, v.failsafe_masks = address, mask_events
+        elif kind == "syscall":
+            v.syscall_callback, v.syscall_masks = address, mask_events
+        elif kind == "syscall32":
+            v.syscall32_callback, v.syscall32_masks = address, mask_events
+        elif kind == "sysenter":
+            v.sysenter_callback, v.sysenter_masks = address, mask_events
+        else:
+            raise KeyError(kind)
+
+    def set_gdt(self, uint32_t vcpu, frames, uint32_t entries):
+        """Replace the guest's part of the GDT: 0, or -EINVAL for a frame that can not hold descriptors."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        cdef uint64_t mfn
+        taken = []
+        for mfn in frames:
+            if get_page_and_type(self.d, mfn, TYPE_SEGDESC):
+                for mfn in taken:
+                    put_page_and_type(self.d, mfn)
+                return -XEN_EINVAL
+            taken.append(mfn)
+        for i in range(14):
+            if v.gdt_frames[<int>i]:
+                put_page_and_type(self.d, v.gdt_frames[<int>i])
+            v.gdt_frames[<int>i] = taken[i] if i < len(taken) else 0
+        v.gdt_entries = entries
+        self.d.need_flush = 1
+        return 0
+
+    def set_iopl(self, uint32_t vcpu, uint8_t iopl):
+        self._vcpu(vcpu).iopl = iopl & 3
+
+    @property
+    def vm_assist(self):
+        return self._live().vm_assist
+
+    @vm_assist.setter
+    def vm_assist(self, uint32_t value):
+        self._live().vm_assist = value
+
+    # --- life
+
+    def shut_down(self, int code):
+        """SCHEDOP_shutdown with one of Xen's SHUTDOWN_* codes."""
+        shutdown(self._live(), code)
+
+    def crash(self, str reason):
+        """End the domain because of something it did."""
+        crash(self._live(), reason.encode())
+
+    @property
+    def ended(self):
+        return bool(self._live().dying)
+
+    @property
+    def crashed(self):
+        return bool(self._live().crashed)
+
+    @property
+    def shutdown_code(self):
+        return self._live().shutdown_code
+
+    @property
+    def reason(self):
+        return self._live().reason.decode(errors="replace")
+
+    @property
+    def crash_address(self):
+        """The address whose page walk explains the crash, or None."""
+        return self._live().crash_cr2 if self._live().crash_has_cr2 else None
+
+    @property
+    def current_vcpu(self):
+        return self._live().current.id if self._live().current != NULL else 0
+
+    @property
+    def nr_vcpus(self):
+        return self._live().nr_vcpus
+
+    @property
+    def shared_mfn(self):
+        return self._live().shared_mfn
+
+    @property
+    def nr_pages(self):
+        return self._live().nr_pages
+
+    @property
+    def max_pages(self):
+        return self._live().max_pages
+
+    @max_pages.setter
+    def max_pages(self, uint64_t value):
+        self._live().max_pages = value
+
+    @property
+    def max_port(self):
+        return self._live().max_port
+
+    @property
+    def paused(self):
+        return bool(self._live().paused)
+
+    @paused.setter
+    def paused(self, bint value):
+        self._live().paused = value
+
+    @property
+    def hypercall_counts(self):
+        """How often each hypercall number was made."""
+        return {i: self._live().hypercall_count[i] for i in range(64) if self.d.hypercall_count[i]}
+
+    def dispatch(self, uint32_t vcpu, uint64_t number, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
+                 uint64_t a5):
+        return self.handler(vcpu, number, a0, a1, a2, a3, a4, a5)
+
+    # --- event ports
+
+    @property
+    def nr_ports(self):
+        return self._live().nr_ports
+
+    def port(self, uint32_t port):
+        """(state, vcpu, virq or remote domid, remote port, reserved, sent) of a port."""
+        cdef port_t *p
+        if port >= self._live().nr_ports:
+            raise IndexError(f"no event channel {port}")
+        p = &self.d.ports[port]
+        return p.state, p.vcpu, p.virq, p.remote_port, bool(p.reserved), p.sent
+
+    def set_port(self, uint32_t port, uint8_t state, uint16_t vcpu=0, uint16_t detail=0, uint32_t remote_port=0,
+                 GuestDomain remote=None, bint reserved=False):
+        """Set a port's state; `detail` is a VIRQ's number or the remote domid."""
+        cdef port_t *p
+        if port == 0 or port >= self._live().nr_ports:
+            raise IndexError(f"no event channel {port}")
+        p = &self.d.ports[port]
+        p.state, p.vcpu, p.virq, p.remote_port, p.reserved = state, vcpu, detail, remote_port, reserved
+        p.remote = remote.d if remote is not None else NULL
+        p.sent = 0
+
+    def set_virq_port(self, uint32_t vcpu, uint32_t virq, uint32_t port):
+        self._vcpu(vcpu).virq_port[virq & 31] = port
+
+    def virq_port(self, uint32_t vcpu, uint32_t virq):
+        return self._vcpu(vcpu).virq_port[virq & 31]
+
+    def clear_pending(self, uint32_t port):
+        if self.d.shared != NULL and 0 < port < self.d.nr_ports:
+            self.d.shared.evtchn_pending[port >> 6] &= ~(<uint64_t>1 << (port & 63))
+
+    def raise_port(self, uint32_t port):
+        """Set a bound port pending, as the other side's send does."""
+        if port == 0 or port >= self._live().nr_ports:
+            raise IndexError(f"no event channel {port}")
+        set_pending(self.d, port)
+
+    def bind_handler(self, uint32_t port, handler):
+        """Domain 0 only: `handler(port)` runs for every event of the port."""
+        self._port_handlers[port] = handler
+
+    def unbind_handler(self, uint32_t port):
+        self._port_handlers.pop(port, None)
+
+    def drain(self):
+        """Domain 0 only: run the handlers of all pending ports."""
+        cdef uint64_t word
+        cdef uint32_t i, bit
+        for i in range(64):
+            while self.d.host_pending[i]:
+                word = self.d.host_pending[i]
+                bit = 0
+                while not word & 1:
+                    word >>= 1
+                    bit += 1
+                self.d.host_pending[i] &= ~(<uint64_t>1 << bit)
+                handler = self._port_handlers.get(i * 64 + bit)
+                if handler is not None:
+                    handler(i * 64 + bit)
+
+    def drain_now(self):
+        """Run domain 0's handlers for events that the host side itself raised."""
+        drain_host_events(self.d.machine)
+
+
+handlers.syscall = on_syscall
+handlers.exception = on_exception
+handlers.block = block
+handlers.host_tick = host_tick
+handlers.cpuid = guest_cpuid
+handlers.tsc = _tsc

@@ -1,0 +1,33 @@
+# cython: language_level=3
+"""The end of a domain, and the waking of its vCPUs.
+
+Rules:
+* A crash or shutdown only marks the domain and asks the engine to come back; nothing is freed under a running guest.
+* The first reason stays.
+"""
+from libc.string cimport strncpy
+from hv.fastpath.state cimport (REASON_SIZE, STOP_DOMAIN, VCPU_BLOCKED, VCPU_POLLING, VCPU_RUNNABLE)
+
+
+cdef void crash(domain_t *d, const char *reason) noexcept nogil:
+    if d.dying:
+        return
+    d.dying = 1
+    d.crashed = 1
+    strncpy(d.reason, reason, REASON_SIZE - 1)
+    d.machine.stop = STOP_DOMAIN
+
+
+cdef void shutdown(domain_t *d, int code) noexcept nogil:
+    """`code` is a SHUTDOWN_* of Xen's sched.h."""
+    if d.dying:
+        return
+    d.dying = 1
+    d.shutdown_code = code
+    d.machine.stop = STOP_DOMAIN
+
+
+cdef void wake(vcpu_t *v) noexcept nogil:
+    if v.state == VCPU_BLOCKED or v.state == VCPU_POLLING:
+        v.state = VCPU_RUNNABLE
+        v.poll_deadline = 0

@@ -1,0 +1,105 @@
+# cython: language_level=3
+"""Machine frames: who owns one, how many references it has, which are free.
+
+Rules:
+* A frame is freed when its last reference goes, never while a page-table entry or hv itself still points at it.
+* A freed frame is cleared, its M2P entry invalid, and its owner's TLB is flushed before the guest goes on.
+* The order of allocation differs from the guest's frame numbers on purpose: MFN == PFN would hide guests' bugs.
+"""
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
+from xen_abi cimport XEN_EINVAL
+from hv.fastpath.memory cimport frame_pointer, frame_written, owns
+from hv.fastpath.state cimport (FRAME_ALLOCATED, FRAME_VALIDATED, FRAME_XENHEAP, PAGE_SIZE, TYPE_NONE, TYPE_WRITABLE, frame_t)
+
+cdef enum:
+    CHUNK = 512
+
+cdef extern from * nogil:
+    """
+    #define INVALID_PFN 0xffffffffffffffffULL
+    """
+    const uint64_t INVALID_PFN
+
+
+cdef uint64_t take_frame(machine_t *m) noexcept nogil:
+    """A free, cleared frame with no owner; 0 where the machine is full."""
+    cdef uint64_t mfn, index
+    if m.free_head:
+        mfn = m.free_head
+        m.free_head = m.m2p[mfn]
+        m.m2p[mfn] = INVALID_PFN
+        return mfn
+    index = m.next_frame
+    mfn = (index & ~<uint64_t>(CHUNK - 1)) + (CHUNK - 1) - (index & (CHUNK - 1))
+    if mfn >= m.nr_frames:
+        return 0
+    m.next_frame += 1
+    return mfn
+
+
+cdef uint64_t give_frame(domain_t *d, uint64_t pfn) noexcept nogil:
+    """A new frame of the domain at guest frame `pfn`; 0 where there is none."""
+    cdef uint64_t mfn = take_frame(d.machine)
+    cdef frame_t *f
+    if mfn:
+        f = &d.machine.frames[mfn]
+        f.owner = d.domid + 1
+        f.count = 1
+        f.flags = FRAME_ALLOCATED
+        d.machine.m2p[mfn] = pfn
+        d.nr_pages += 1
+    return mfn
+
+
+cdef uint64_t give_xenheap_frame(domain_t *d) noexcept nogil:
+    """hv's own page that the domain may map (shared_info, grant tables): always of writable type, never freed by it."""
+    cdef uint64_t mfn = take_frame(d.machine)
+    cdef frame_t *f
+    if mfn:
+        f = &d.machine.frames[mfn]
+        f.owner = d.domid + 1
+        f.count = 1
+        f.type = TYPE_WRITABLE
+        f.type_count = 1
+        f.flags = FRAME_XENHEAP | FRAME_VALIDATED
+        d.machine.m2p[mfn] = INVALID_PFN
+    return mfn
+
+
+cdef void free_frame(machine_t *m, uint64_t mfn) noexcept nogil:
+    cdef frame_t *f = &m.frames[mfn]
+    frame_written(m, mfn)
+    memset(f, 0, sizeof(frame_t))
+    memset(frame_pointer(m, mfn), 0, PAGE_SIZE)
+    m.m2p[mfn] = m.free_head        # free frames are chained through their own M2P entries, guests never see them
+    m.free_head = mfn
+
+
+cdef int get_page(domain_t *d, uint64_t mfn) noexcept nogil:
+    """Take a reference: 0, or -EINVAL for a frame that is not the domain's."""
+    if not owns(d, mfn) or d.machine.frames[mfn].count == <uint32_t>-1:
+        return -XEN_EINVAL
+    d.machine.frames[mfn].count += 1
+    return 0
+
+
+cdef void put_page(machine_t *m, uint64_t mfn) noexcept nogil:
+    m.frames[mfn].count -= 1
+    if m.frames[mfn].count == 0:
+        free_frame(m, mfn)
+
+
+cdef int release_page(domain_t *d, uint64_t mfn) noexcept nogil:
+    """The domain gives a frame back (decrease_reservation): it is freed when its last mapping goes."""
+    cdef frame_t *f
+    if not owns(d, mfn):
+        return -XEN_EINVAL
+    f = &d.machine.frames[mfn]
+    if not f.flags & FRAME_ALLOCATED:
+        return -XEN_EINVAL
+    f.flags &= ~FRAME_ALLOCATED
+    d.nr_pages -= 1
+    d.need_flush = 1
+    put_page(d.machine, mfn)
+    return 0

@@ -1,0 +1,295 @@
+# cython: language_level=3
+"""Page types: what a frame may be used as, and every change of a page table.
+
+Rules:
+* A frame has one type while it has type references: l1..l4 table, segment descriptors, or writable.
+* Every present entry of a validated table holds a reference to what it points at (and a type reference: a writable
+  mapping of type writable, a link of the next lower table type); validation checks all entries or none.
+* So a page table is never mapped writable, and a frame that is not the domain's never gets into one.
+* A frame that leaves the writable type, or is given up, flushes the TLB before the guest goes on.
+
+Entries are adjusted as Xen does: guest kernel and user both run in ring 3, so USER is added everywhere, with the
+software bit 52 on L1 entries that were the kernel's. L4 slots 256..271 are the hypervisor's and are skipped.
+Behaviour: Xen 4.17, arch/x86/mm.c (get_page_type, mod_l?_entry) and pv/mm.h (adjust_guest_l?e).
+"""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from xen_abi cimport XEN_EBUSY, XEN_EINVAL, XEN_EPERM
+from hv.fastpath.frames cimport get_page, put_page
+from hv.fastpath.memory cimport *
+from hv.fastpath.state cimport *
+
+cdef extern from * nogil:
+    """
+    #define HV_L1_FORBIDDEN  0x4000000000000098ULL   /* PWT PCD PAT, and the grant-table bit */
+    #define HV_LX_FORBIDDEN  0x0000000000000198ULL   /* PWT PCD PSE GLOBAL */
+    /* what may change without touching references: NX, the software bits, G D A U */
+    #define HV_L1_HARMLESS   0xfff0000000000f64ULL
+    #define HV_LX_HARMLESS   0xfff0000000000e60ULL
+    #define HV_NO_FRAME      0x000ffffffffff000ULL
+    """
+    const uint64_t HV_L1_FORBIDDEN, HV_LX_FORBIDDEN, HV_L1_HARMLESS, HV_LX_HARMLESS, HV_NO_FRAME
+
+
+cdef uint64_t _frame_of(uint64_t entry) noexcept nogil:
+    return (entry & ADDRESS_MASK) >> PAGE_SHIFT
+
+
+cdef bint _is_hypervisor_slot(int level, uint64_t slot) noexcept nogil:
+    return level == TYPE_L4 and 256 <= slot < 272
+
+
+cdef uint64_t _adjust(int level, uint64_t entry) noexcept nogil:
+    """The entry as Xen writes it; the guest reads these bits back."""
+    if not entry & PTE_PRESENT:
+        return entry
+    if level == TYPE_L1:
+        if not entry & PTE_USER:
+            return entry | PTE_USER | PTE_GUEST_KERNEL
+        return entry if entry & PTE_GUEST_KERNEL else entry | PTE_GLOBAL
+    return entry | PTE_USER | (PTE_ACCESSED if level == TYPE_L4 else 0)
+
+
+# --- references of one entry --------------------------------------------------------------------------------------
+
+cdef int _get_l1_target(domain_t *d, uint64_t entry) noexcept nogil:
+    cdef uint64_t mfn = _frame_of(entry)
+    if mfn >= d.machine.nr_frames:
+        return -XEN_EINVAL if entry & ADDRESS_MASK == HV_NO_FRAME else -XEN_EPERM
+    if not owns(d, mfn):
+        return -XEN_EBUSY if d.machine.frames[mfn].owner else -XEN_EINVAL
+    if entry & PTE_RW:
+        return -XEN_EBUSY if get_page_and_type(d, mfn, TYPE_WRITABLE) else 0
+    return get_page(d, mfn)
+
+
+cdef int _get_target(domain_t *d, int level, uint64_t entry, uint64_t table) noexcept nogil:
+    """Take the references that a present entry of a level-`level` table needs."""
+    cdef int rc
+    if level == TYPE_L1:
+        return _get_l1_target(d, entry)
+    rc = get_page_and_type(d, _frame_of(entry), level - 1)
+    if rc == -XEN_EINVAL and _frame_of(entry) == table and not entry & PTE_RW:
+        return 0                        # a read-only map of the table through itself holds no reference
+    return rc
+
+
+cdef void _put_target(domain_t *d, int level, uint64_t entry, uint64_t table) noexcept nogil:
+    cdef uint64_t mfn = _frame_of(entry)
+    if not entry & PTE_PRESENT:
+        return
+    if level == TYPE_L1:
+        if entry & PTE_RW:
+            put_page_and_type(d, mfn)
+        else:
+            put_page(d.machine, mfn)
+    elif mfn != table:
+        put_page_and_type(d, mfn)
+
+
+# --- validation of whole frames -----------------------------------------------------------------------------------
+
+cdef void _drop_entries(domain_t *d, uint64_t mfn, int level, uint64_t end) noexcept nogil:
+    cdef uint64_t *entries = <uint64_t *>frame_pointer(d.machine, mfn)
+    cdef uint64_t i
+    for i in range(end):
+        if not _is_hypervisor_slot(level, i):
+            _put_target(d, level, entries[i], mfn)
+
+
+cdef int _validate_table(domain_t *d, uint64_t mfn, int level) noexcept nogil:
+    cdef uint64_t *entries = <uint64_t *>frame_pointer(d.machine, mfn)
+    cdef uint64_t forbidden = HV_L1_FORBIDDEN if level == TYPE_L1 else HV_LX_FORBIDDEN
+    cdef uint64_t i
+    cdef int rc
+    for i in range(512):
+        if _is_hypervisor_slot(level, i) or not entries[i] & PTE_PRESENT:
+            continue
+        rc = -XEN_EINVAL if entries[i] & forbidden else _get_target(d, level, entries[i], mfn)
+        if rc:
+            _drop_entries(d, mfn, level, i)
+            return rc
+        entries[i] = _adjust(level, entries[i])
+    return 0
+
+
+cdef int _validate_descriptors(domain_t *d, uint64_t mfn) noexcept nogil:
+    """Code and data descriptors get at least DPL 3; system descriptors are refused."""
+    cdef uint32_t *words = <uint32_t *>frame_pointer(d.machine, mfn)
+    cdef int i
+    for i in range(1, 1024, 2):
+        if not words[i] & 0x8000:
+            continue
+        if words[i] & 0x1000:
+            words[i] |= 0x6000
+        elif words[i] & 0xf00:
+            return -XEN_EINVAL
+    return 0
+
+
+cdef int _validate(domain_t *d, uint64_t mfn, int type) noexcept nogil:
+    if TYPE_L1 <= type <= TYPE_L4:
+        return _validate_table(d, mfn, type)
+    if type == TYPE_SEGDESC:
+        return _validate_descriptors(d, mfn)
+    return 0
+
+
+cdef int get_page_and_type(domain_t *d, uint64_t mfn, int type) noexcept nogil:
+    """Both references: 0, or -EINVAL (not the domain's, in use as another type, a bad entry inside)."""
+    cdef frame_t *f
+    cdef int rc
+    if get_page(d, mfn):
+        return -XEN_EINVAL
+    f = &d.machine.frames[mfn]
+    if f.type_count == 0:
+        if f.type != type:
+            d.need_flush |= f.type == TYPE_WRITABLE     # a stale writable mapping must not outlive this
+            f.type = type
+            f.flags &= ~FRAME_VALIDATED
+        f.type_count = 1                                # before validation: its entries may point back here
+        rc = _validate(d, mfn, type)
+        if rc:
+            f.type_count = 0
+            f.type = TYPE_NONE
+            put_page(d.machine, mfn)
+            return rc
+        f.flags |= FRAME_VALIDATED
+        return 0
+    if f.type != type or not f.flags & FRAME_VALIDATED:
+        put_page(d.machine, mfn)
+        return -XEN_EINVAL
+    f.type_count += 1
+    return 0
+
+
+cdef void put_page_and_type(domain_t *d, uint64_t mfn) noexcept nogil:
+    cdef frame_t *f = &d.machine.frames[mfn]
+    f.type_count -= 1
+    if f.type_count == 0:
+        f.flags &= ~FRAME_VALIDATED
+        if TYPE_L1 <= f.type <= TYPE_L4:
+            _drop_entries(d, mfn, f.type, 512)
+            f.type = TYPE_NONE
+            d.need_flush = 1
+    put_page(d.machine, mfn)
+
+
+# --- changes ------------------------------------------------------------------------------------------------------
+
+cdef int _modify(domain_t *d, int level, uint64_t mfn, uint64_t *slot, uint64_t value, bint preserve_ad) noexcept nogil:
+    """Replace one entry of a validated table."""
+    cdef uint64_t old = slot[0]
+    cdef uint64_t harmless = HV_L1_HARMLESS if level == TYPE_L1 else HV_LX_HARMLESS
+    cdef int rc
+    if _is_hypervisor_slot(level, <uint64_t>slot >> 3 & 511):
+        return -XEN_EINVAL
+    if value & PTE_PRESENT:
+        if value & (HV_L1_FORBIDDEN if level == TYPE_L1 else HV_LX_FORBIDDEN):
+            return -XEN_EINVAL
+        value = _adjust(level, value)
+        if old & PTE_PRESENT and not (old ^ value) & ~harmless:
+            slot[0] = value | (old & (PTE_ACCESSED | PTE_DIRTY) if preserve_ad else 0)
+            return 0
+        rc = _get_target(d, level, value, mfn)
+        if rc:
+            return rc
+    slot[0] = value | (old & (PTE_ACCESSED | PTE_DIRTY) if preserve_ad else 0)
+    _put_target(d, level, old, mfn)
+    if level != TYPE_L1:
+        d.need_flush = 1
+    return 0
+
+
+cdef int write_entry(domain_t *d, uint64_t address, uint64_t value, bint preserve_ad) noexcept nogil:
+    """MMU_NORMAL_PT_UPDATE at a machine address: any level, or a plain write where the frame is no table."""
+    cdef uint64_t mfn = address >> PAGE_SHIFT
+    cdef frame_t *f
+    cdef uint64_t *slot
+    cdef int rc
+    if get_page(d, mfn):
+        return -XEN_EINVAL
+    f = &d.machine.frames[mfn]
+    slot = <uint64_t *>(frame_pointer(d.machine, mfn) + (address & (PAGE_SIZE - 1) & ~<uint64_t>7))
+    if TYPE_L1 <= f.type <= TYPE_L4 and f.flags & FRAME_VALIDATED:
+        rc = _modify(d, f.type, mfn, slot, value, preserve_ad)
+    elif get_page_and_type(d, mfn, TYPE_WRITABLE) == 0:
+        slot[0] = value
+        frame_written(d.machine, mfn)
+        put_page_and_type(d, mfn)
+        rc = 0
+    else:
+        rc = -XEN_EINVAL
+    put_page(d.machine, mfn)
+    return rc
+
+
+cdef int update_l1_of(vcpu_t *v, uint64_t va, uint64_t value) noexcept nogil:
+    """update_va_mapping: the L1 entry that maps `va` under the kernel's root."""
+    cdef domain_t *d = v.domain
+    cdef uint64_t table = v.kernel_root
+    cdef uint64_t *slot
+    cdef int level
+    if HV_START <= va < HV_END or not canonical(va):
+        return -XEN_EINVAL
+    for level in range(4, 0, -1):
+        if not owns(d, table):
+            return -XEN_EINVAL
+        slot = <uint64_t *>frame_pointer(d.machine, table) + ((va >> (12 + 9 * (level - 1))) & 511)
+        if level > 1:
+            if not slot[0] & PTE_PRESENT or slot[0] & PTE_PSE:
+                return -XEN_EINVAL
+            table = _frame_of(slot[0])
+    if d.machine.frames[table].type != TYPE_L1:
+        return -XEN_EINVAL
+    return _modify(d, TYPE_L1, table, slot, value, False)
+
+
+cdef int pin(domain_t *d, uint64_t mfn, int type) noexcept nogil:
+    cdef int rc = get_page_and_type(d, mfn, type)
+    if rc:
+        return rc
+    if d.machine.frames[mfn].flags & FRAME_PINNED:
+        put_page_and_type(d, mfn)
+        return -XEN_EINVAL
+    d.machine.frames[mfn].flags |= FRAME_PINNED
+    return 0
+
+
+cdef int unpin(domain_t *d, uint64_t mfn) noexcept nogil:
+    if not owns(d, mfn) or not d.machine.frames[mfn].flags & FRAME_PINNED:
+        return -XEN_EINVAL
+    d.machine.frames[mfn].flags &= ~FRAME_PINNED
+    put_page_and_type(d, mfn)
+    return 0
+
+
+cdef int new_root(vcpu_t *v, uint64_t mfn) noexcept nogil:
+    """MMUEXT_NEW_BASEPTR and mov to CR3."""
+    cdef uint64_t old = v.kernel_root
+    cdef int rc
+    v.domain.need_flush = 1
+    if old == mfn:
+        return 0
+    rc = get_page_and_type(v.domain, mfn, TYPE_L4)
+    if rc:
+        return rc
+    v.kernel_root = mfn
+    if old:
+        put_page_and_type(v.domain, old)
+    return 0
+
+
+cdef int new_user_root(vcpu_t *v, uint64_t mfn) noexcept nogil:
+    """MMUEXT_NEW_USER_BASEPTR; 0 takes it away."""
+    cdef uint64_t old = v.user_root
+    cdef int rc
+    if old == mfn:
+        return 0
+    if mfn:
+        rc = get_page_and_type(v.domain, mfn, TYPE_L4)
+        if rc:
+            return rc
+    v.user_root = mfn
+    if old:
+        put_page_and_type(v.domain, old)
+    return 0

@@ -1,0 +1,204 @@
+# cython: language_level=3
+"""The hot state: one home, plain C, shared by fastpath and engine.
+
+Rules:
+* Everything a guest's hypercall can touch without Python lives in these structures; Python sees it through views.
+* Nothing here knows Unicorn: `uc`, `cpu` and `env` are opaque pointers that only hv.engine follows.
+* Frame numbers (mfn) index `machine.frames`; whatever a guest gives is checked against `machine.nr_frames` first.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from xen_abi cimport xen_shared_info, xen_vcpu_info
+
+cdef enum:
+    PAGE_SHIFT = 12
+    PAGE_SIZE = 4096
+    VCPU_LIMIT = 64          # vCPUs of a domain
+    CONTEXT_SIZE = 5608      # bytes of CPU state that differ between vCPUs (see unicorn.pxd)
+    REASON_SIZE = 200
+
+# What a frame is used as. A type with references left can not change (see paging.pyx).
+cdef enum:
+    TYPE_NONE = 0
+    TYPE_L1 = 1
+    TYPE_L2 = 2
+    TYPE_L3 = 3
+    TYPE_L4 = 4
+    TYPE_SEGDESC = 5
+    TYPE_WRITABLE = 6
+
+cdef enum:
+    FRAME_VALIDATED = 1      # a page table whose entries all hold their references
+    FRAME_PINNED = 2
+    FRAME_XENHEAP = 4        # hv's page that the domain may map but never free
+    FRAME_ALLOCATED = 8      # holds the domain's own reference
+
+ctypedef struct frame_t:
+    uint32_t owner           # domid + 1; 0 is nobody (free, or hv's own)
+    uint32_t count           # references of any kind
+    uint32_t type_count      # references to it as `type`
+    uint32_t code            # bit (domid % 32): that instance may hold translated code of it
+    uint8_t type
+    uint8_t flags
+    uint16_t pad
+    uint32_t pad2
+
+cdef enum:
+    VCPU_DOWN = 0
+    VCPU_RUNNABLE = 1
+    VCPU_BLOCKED = 2
+    VCPU_POLLING = 3
+
+# Why the engine came back (machine_t.stop)
+cdef enum:
+    STOP_NONE = 0
+    STOP_RESCHEDULE = 1      # pick another vCPU
+    STOP_UNTIL = 2           # the virtual time asked for is reached
+    STOP_HOST = 3            # time to look at the host: signals, input, timeouts
+    STOP_DOMAIN = 4          # a domain shut down or crashed
+    STOP_PYTHON = 5          # a Python handler raised, or asked for a stop
+    STOP_IDLE = 6            # every vCPU is blocked and no timer is armed
+    STOP_WAIT = 7            # paced or host clock: nothing to do before `wake_at`
+    STOP_STEP = 8            # the instructions asked for are done
+
+cdef enum:
+    CLOCK_VIRTUAL = 0
+    CLOCK_PACED = 1
+    CLOCK_HOST = 2
+
+ctypedef struct trap_t:
+    uint64_t address
+    uint16_t cs
+    uint8_t flags            # bits 0-1 DPL, bit 2 mask events
+    uint8_t pad[5]
+
+ctypedef struct port_t:
+    uint8_t state            # EVTCHNSTAT_*
+    uint8_t reserved         # hv's own (console, store): the guest may not close it
+    uint16_t vcpu            # whom it notifies
+    uint16_t virq            # EVTCHNSTAT_virq: which; unbound and interdomain: remote domid
+    uint16_t priority
+    uint32_t remote_port
+    uint32_t pirq
+    uint64_t sent            # 0 -> 1 changes of pending
+    domain_t *remote
+
+ctypedef struct vcpu_t:
+    domain_t *domain
+    uint32_t id
+    uint8_t state
+    uint8_t kernel_mode      # guest kernel or guest user
+    uint8_t initialised
+    uint8_t failsafe_masks   # whether the callback's entry masks events
+    uint8_t syscall_masks
+    uint8_t syscall32_masks
+    uint8_t sysenter_masks
+    uint8_t iopl             # 0..3, by PHYSDEVOP_set_iopl
+    uint8_t ts               # CR0.TS as the guest set it
+    uint8_t poll_all
+    uint64_t kernel_root     # mfn of the L4 of guest kernel mode
+    uint64_t user_root       # mfn of the L4 of guest user mode; 0 is none
+    uint64_t kernel_sp
+    uint64_t kernel_ss
+    uint64_t event_callback
+    uint64_t failsafe_callback
+    uint64_t syscall_callback
+    uint64_t syscall32_callback
+    uint64_t sysenter_callback
+    uint64_t fs_base
+    uint64_t gs_base_user    # the inactive base in kernel mode
+    uint64_t gs_base_kernel  # the inactive base in user mode
+    uint64_t cr2
+    uint64_t cr4
+    uint64_t dr[8]
+    uint64_t gdt_frames[14]
+    uint32_t gdt_entries
+    uint32_t ldt_entries
+    uint64_t ldt_base
+    uint64_t singleshot      # deadlines in ticks; 0 is unarmed
+    uint64_t periodic
+    uint64_t period
+    uint64_t poll_deadline
+    uint32_t poll_port
+    uint32_t virq_port[32]
+    uint64_t info_mfn
+    xen_vcpu_info *info
+    uint64_t runstate_time[4]
+    uint64_t runstate_entry
+    uint64_t exceptions[32]  # how many of each were delivered
+    uint64_t upcalls
+    trap_t traps[256]
+    uint8_t context[CONTEXT_SIZE]
+
+ctypedef struct domain_t:
+    machine_t *machine
+    uint32_t domid
+    uint32_t nr_vcpus
+    vcpu_t *vcpus
+    vcpu_t *current          # whose context is in `env`; NULL before the first
+    void *uc
+    void *cpu
+    void *env
+    void *python             # the GuestDomain object
+    uint8_t inside           # between uc_emu_start and its return: rflags are lazy
+    uint8_t need_flush       # flush the TLB before the guest goes on
+    uint8_t dying            # 1: shut down or crashed, do not run
+    uint8_t crashed
+    uint8_t shutdown_code
+    uint8_t hypercalls_made
+    uint8_t in_multicall
+    uint8_t paused           # by the API: not scheduled
+    uint8_t pad
+    uint32_t vm_assist
+    uint64_t nr_pages
+    uint64_t max_pages
+    uint64_t shared_mfn
+    xen_shared_info *shared
+    port_t *ports
+    uint32_t nr_ports        # size of `ports`
+    uint32_t max_port        # highest port the domain may use
+    uint64_t hypercall_count[64]
+    uint64_t *host_pending   # domain 0 only: its bitmap, drained into Python handlers
+    char reason[REASON_SIZE]
+    uint64_t crash_cr2
+    uint8_t crash_has_cr2
+
+ctypedef struct machine_t:
+    uint8_t *ram
+    uint64_t nr_frames
+    frame_t *frames
+    uint64_t *m2p            # inside ram: the guests' read-only machine-to-physical table
+    uint64_t m2p_mfn
+    uint64_t m2p_frames
+    uint64_t gdt_mfn         # the page with the flat selectors, last of every GDT
+    uint64_t next_frame      # of the never used ones, before the reversal within chunks
+    uint64_t free_head       # chain of freed frames through the M2P
+    # clock (determinism.md): now = base + length, in ticks of 1/4 ns
+    uint64_t base
+    uint64_t start
+    uint64_t length
+    uint64_t limit           # a block may not end behind it without a closer look
+    uint64_t hard            # next deadline that must be met at its instruction
+    uint64_t soft            # next deadline where any block boundary will do
+    uint64_t armed_at
+    uint8_t armed
+    uint8_t stepping
+    uint8_t mode
+    uint8_t stop
+    uint8_t fetch_fault
+    uint8_t host_events      # a port of domain 0 became pending
+    uint16_t pad
+    uint64_t retry_at        # a block that straddles pages was cut to one instruction here
+    uint64_t steps_left
+    uint64_t slice_end
+    uint64_t until
+    uint64_t next_timer
+    uint64_t wake_at
+    int64_t host_offset      # host ns that belong to tick 0
+    int64_t host_poll        # host ns of the next look at the host
+    uint32_t countdown       # host clock: blocks until it is read again
+    uint32_t nr_domains
+    domain_t **domains       # index is an arbitrary slot; domain 0 first
+    uint32_t capacity
+    uint32_t turn            # round-robin position: slot * VCPU_LIMIT + vcpu
+    uint64_t blocks_stepped
+    domain_t *running

@@ -1,0 +1,119 @@
+"""Build: the ABI's declarations, the bundled guests, then the Cython modules.
+
+Only hv.engine.cpu is linked with Unicorn's static library; the functions that hv takes over are wrapped by the linker
+(the list is read from the source, so that wrapping one more touches one place). HV_DEBUG=1 builds with every check on.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))
+
+from hv.abi import emit  # noqa: E402
+from hv.abi.hypercalls import HYPERCALLS  # noqa: E402
+
+DEBUG = os.environ.get("HV_DEBUG", "") not in ("", "0")
+GENERATED = ROOT / "build" / "generated"
+COMPILER = os.environ.get("CC", "cc")
+
+
+def unicorn() -> Path:
+    spec = importlib.util.find_spec("unicorn")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("hv: the package unicorn==2.1.4 is needed to build: pip install unicorn==2.1.4")
+    return Path(spec.submodule_search_locations[0])
+
+
+def check_prerequisites() -> None:
+    if shutil.which(COMPILER) is None:
+        raise SystemExit("hv: no C compiler found: install Debian's packages gcc and libc6-dev")
+    import sysconfig
+
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
+        raise SystemExit("hv: Python's headers are missing: install Debian's package python3-dev")
+    probe = subprocess.run([COMPILER, "-E", "-xc", "-"], input=b"#include <stdlib.h>\n", capture_output=True)
+    if probe.returncode:
+        raise SystemExit("hv: the C library's headers are missing: install Debian's package libc6-dev")
+
+
+def hot_table() -> str:
+    """The C jump table of hot hypercalls, from the rows of the ABI."""
+    rows = [f"    _hot[{row.number}] = {row.hot}" for row in HYPERCALLS if row.hot]
+    return "\n".join(["cdef void fill_hot_table() noexcept:", *rows]) + "\n"
+
+
+def generate() -> None:
+    GENERATED.mkdir(parents=True, exist_ok=True)
+    emit.write(GENERATED, "xen_abi.h", emit.c_header())
+    emit.write(GENERATED, "xen_abi.pxd", emit.cython_declarations())
+    emit.write(GENERATED, "hot_table.pxi", hot_table())
+    emit.write(ROOT / "guests" / "include", "xen.inc", emit.assembler_include())
+
+
+def wrapped(source: Path) -> list[str]:
+    return sorted(set(re.findall(r"\b__wrap_(\w+)\(", source.read_text())))
+
+
+def extensions() -> list[Extension]:
+    library = unicorn()
+    result = []
+    for source in sorted([*ROOT.glob("hv/fastpath/*.pyx"), *ROOT.glob("hv/engine/*.pyx")]):
+        module = ".".join(source.relative_to(ROOT).with_suffix("").parts)
+        extension = Extension(
+            module,
+            [str(source.relative_to(ROOT))],
+            include_dirs=[str(GENERATED), str(library / "include")],
+            extra_compile_args=["-O1" if DEBUG else "-O2", "-g0" if not DEBUG else "-g", "-Wno-unused-function"],
+            define_macros=[("CYTHON_WITHOUT_ASSERTIONS", "1")] if not DEBUG else [],
+        )
+        if module == "hv.engine.cpu":
+            extension.extra_objects = [str(library / "lib" / "libunicorn.a")]
+            extension.extra_link_args = ["-lpthread", "-lm", "-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-s"]
+            extension.extra_link_args += [f"-Wl,--wrap={name}" for name in wrapped(source)]
+        result.append(extension)
+    return result
+
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": DEBUG,
+    "overflowcheck": False,
+    "cdivision": True,
+    "initializedcheck": DEBUG,
+    "nonecheck": DEBUG,
+    "embedsignature": True,
+}
+
+
+class build_with_guests(build_py):
+    """Bundled guests travel inside the package as built images."""
+
+    def run(self) -> None:
+        super().run()
+        from guests import build as guests
+
+        guests.build_all(Path(self.build_lib) / "hv" / "guests", COMPILER)
+
+
+check_prerequisites()
+generate()
+setup(
+    ext_modules=cythonize(
+        extensions(),
+        compiler_directives=DIRECTIVES,
+        include_path=[str(ROOT), str(GENERATED)],
+        build_dir=str(ROOT / "build" / ("cython-debug" if DEBUG else "cython")),
+    ),
+    cmdclass={"build_py": build_with_guests},
+)
