@@ -18,7 +18,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hv.errors import ImageError
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from elftools.construct import Container, Struct
     from elftools.elf.elffile import ELFFile
 
-# Values as pyelftools names them.
 MAGIC = b"\x7fELF"
+# Values as pyelftools names them.
 PT_LOAD, PT_NOTE = "PT_LOAD", "PT_NOTE"
 SHT_SYMTAB, SHT_STRTAB, SHT_NOTE = "SHT_SYMTAB", "SHT_STRTAB", "SHT_NOTE"
 MAX_STRING = 4096  # libelf's ELF_MAX_STRING_LENGTH
@@ -128,10 +128,6 @@ class Elf(NamedTuple):
         return memoryview(self.data)[section.offset : section.offset + section.size]
 
 
-_PHDR_FIELDS = ("p_type", "p_flags", "p_offset", "p_paddr", "p_filesz", "p_memsz")
-_SHDR_FIELDS = ("sh_name", "sh_type", "sh_offset", "sh_size", "sh_link")
-
-
 def parse(data: bytes) -> Elf:
     """Read an ELF file's headers.
 
@@ -144,11 +140,25 @@ def parse(data: bytes) -> Elf:
         file = ELFFile(io.BytesIO(data))
     _check_machine(file)
     segments = tuple(
-        ProgramHeader(*(row[name] for name in _PHDR_FIELDS))
+        ProgramHeader(
+            row["p_type"],
+            row["p_flags"],
+            row["p_offset"],
+            row["p_paddr"],
+            row["p_filesz"],
+            row["p_memsz"],
+        )
         for row in _table(file, file.structs.Elf_Phdr, "ph", "program")
     )
     sections = tuple(
-        SectionHeader(*(row[name] for name in _SHDR_FIELDS), row)
+        SectionHeader(
+            row["sh_name"],
+            row["sh_type"],
+            row["sh_offset"],
+            row["sh_size"],
+            row["sh_link"],
+            row,
+        )
         for row in _table(file, file.structs.Elf_Shdr, "sh", "section")
     )
     names = file["e_shstrndx"]
@@ -181,7 +191,7 @@ def _check_machine(file: ELFFile) -> None:
         raise ImageError(f"ELF is not an executable but {name}: link it as one (ET_EXEC)")
 
 
-def _table(file: ELFFile, layout: Struct, prefix: str, what: str) -> list[Any]:
+def _table(file: ELFFile, layout: Struct, prefix: str, what: str) -> list[Container]:
     """The rows of a header table, after a check that all of them lie within the file."""
     offset, stride, count = (file[f"e_{prefix}{field}"] for field in ("off", "entsize", "num"))
     if count and stride < layout.sizeof():

@@ -20,6 +20,24 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
+from hv.abi.elfnote import (
+    XEN_ELFNOTE_BSD_SYMTAB,
+    XEN_ELFNOTE_ENTRY,
+    XEN_ELFNOTE_FEATURES,
+    XEN_ELFNOTE_GUEST_OS,
+    XEN_ELFNOTE_GUEST_VERSION,
+    XEN_ELFNOTE_HV_START_LOW,
+    XEN_ELFNOTE_HYPERCALL_PAGE,
+    XEN_ELFNOTE_INIT_P2M,
+    XEN_ELFNOTE_LOADER,
+    XEN_ELFNOTE_MOD_START_PFN,
+    XEN_ELFNOTE_PADDR_OFFSET,
+    XEN_ELFNOTE_PHYS32_ENTRY,
+    XEN_ELFNOTE_SUPPORTED_FEATURES,
+    XEN_ELFNOTE_SUSPEND_CANCEL,
+    XEN_ELFNOTE_VIRT_BASE,
+    XEN_ELFNOTE_XEN_VERSION,
+)
 from hv.builder.elf import PT_NOTE, SHT_NOTE, Elf
 from hv.errors import ImageError
 
@@ -167,24 +185,24 @@ def _nothing(elf: Elf, note: _Note) -> None:
 
 _Reader = Callable[[Elf, _Note], object]
 
-# Number in elfnote.h, field, how its description reads. PAE_MODE (9) is nothing to a 64-bit guest.
+# Note, field, how its description reads. PAE_MODE is nothing to a 64-bit guest.
 _NOTES: dict[int, tuple[str, _Reader]] = {
-    1: ("entry", _address),
-    2: ("hypercall_page", _address),
-    3: ("virt_base", _address),
-    4: ("paddr_offset", _address),
-    5: ("xen_version", _text),
-    6: ("guest_os", _text),
-    7: ("guest_version", _text),
-    8: ("loader", _text),
-    10: ("features", _text),
-    11: ("bsd_symtab", _yes),
-    12: ("hv_start_low", _address),
-    14: ("suspend_cancel", _flag),
-    15: ("init_p2m", _address),
-    16: ("mod_start_pfn", _flag),
-    17: ("supported_features", _submap),
-    18: ("phys32_entry", _numeric),
+    XEN_ELFNOTE_ENTRY: ("entry", _address),
+    XEN_ELFNOTE_HYPERCALL_PAGE: ("hypercall_page", _address),
+    XEN_ELFNOTE_VIRT_BASE: ("virt_base", _address),
+    XEN_ELFNOTE_PADDR_OFFSET: ("paddr_offset", _address),
+    XEN_ELFNOTE_XEN_VERSION: ("xen_version", _text),
+    XEN_ELFNOTE_GUEST_OS: ("guest_os", _text),
+    XEN_ELFNOTE_GUEST_VERSION: ("guest_version", _text),
+    XEN_ELFNOTE_LOADER: ("loader", _text),
+    XEN_ELFNOTE_FEATURES: ("features", _text),
+    XEN_ELFNOTE_BSD_SYMTAB: ("bsd_symtab", _yes),
+    XEN_ELFNOTE_HV_START_LOW: ("hv_start_low", _address),
+    XEN_ELFNOTE_SUSPEND_CANCEL: ("suspend_cancel", _flag),
+    XEN_ELFNOTE_INIT_P2M: ("init_p2m", _address),
+    XEN_ELFNOTE_MOD_START_PFN: ("mod_start_pfn", _flag),
+    XEN_ELFNOTE_SUPPORTED_FEATURES: ("supported_features", _submap),
+    XEN_ELFNOTE_PHYS32_ENTRY: ("phys32_entry", _numeric),
 }
 
 

@@ -81,7 +81,9 @@ def _bsd_header(
     header.update(e_phentsize=0, e_phnum=0, e_shentsize=shdr.sizeof(), e_shnum=3, e_shstrndx=0)
     table.update(sh_offset=table_at, sh_link=2)  # the symbols' names are in section 2 now
     strings.update(sh_offset=strings_at)
-    return ehdr.build(header) + bytes(shdr.sizeof()) + shdr.build(table) + shdr.build(strings)
+    identification = elf.file.e_ident_raw  # with its padding, which pyelftools does not build
+    sections = bytes(shdr.sizeof()) + shdr.build(table) + shdr.build(strings)
+    return identification + ehdr.build(header)[len(identification) :] + sections
 
 
 def _round8(value: int) -> int:

@@ -1,0 +1,5 @@
+"""`python -m hv` is `hv`."""
+
+from hv.cli.main import main
+
+main()

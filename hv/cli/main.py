@@ -1,0 +1,82 @@
+"""The command group: which sub-commands there are, and what every one of them shares.
+
+A user's mistake ends with one sentence on stderr and exit code 2; Ctrl-C with 130; a closed pipe quietly.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from hv.cli import exit_codes
+
+# name -> one line of help; the module hv.cli.<name> holds the click command `command`
+COMMANDS = {
+    "run": "Boot Xen guests and connect their console to this terminal.",
+    "test": "Run XTF tests and report their results.",
+    "guests": "List the bundled guests.",
+    "hypercalls": "List every hypercall with what hv does about it.",
+    "doctor": "Check that hv works on this machine.",
+}
+
+
+class Commands(click.Group):
+    """Imports a sub-command only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"hv.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"hv {version('hv-xen')}")
+        ctx.exit()
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Examples:  hv run hello   |   hv run grub-x86_64-xen.bin   |   hv test test-pv64-example",
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print hv's version.")
+def hv() -> None:
+    """Xen guests without Xen: boot, test and look into x86-64 PV guests on any machine."""
+
+
+def main() -> None:
+    """The console script."""
+    from hv.errors import HvError
+
+    try:
+        sys.exit(hv.main(standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        sys.exit(exit_codes.INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except HvError as error:
+        print(f"hv: {error}", file=sys.stderr)
+        sys.exit(exit_codes.USAGE)
+    except KeyboardInterrupt:
+        sys.exit(exit_codes.INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(exit_codes.BROKEN_PIPE)

@@ -1,0 +1,84 @@
+"""Options that every command which boots guests shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from hv.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hv.machine.domain import Domain
+    from hv.machine.machine import Machine
+
+
+@dataclass(slots=True)
+class GuestOptions:
+    """The values of `guest_options`."""
+
+    memory: str
+    vcpus: int
+    cmdline: str
+    ramdisk: str | None
+    name: str | None
+    clock: str | None
+    timeout: float | None
+    until: int | None
+    hypervisor_log: str | None
+
+    def create(self, machine: Machine, image: str) -> Domain:
+        return machine.create(
+            image,
+            memory=self.memory,
+            vcpus=self.vcpus,
+            cmdline=self.cmdline,
+            ramdisk=self.ramdisk,
+            name=self.name,
+        )
+
+    def open_log(self) -> BinaryIO | None:
+        """The hypervisor log's file; None is stderr."""
+        if self.hypervisor_log is None:
+            return None
+        try:
+            return Path(self.hypervisor_log).open("wb", buffering=0)
+        except OSError as error:
+            raise ConfigError(f"{self.hypervisor_log}: cannot be written: {error.strerror}") from None
+
+
+OPTIONS = (
+    click.option("--memory", default="64M", metavar="SIZE", help="Memory of each guest: 64M, 1G, or MiB.", show_default=True),
+    click.option("--vcpus", default=1, type=click.IntRange(1, 64), metavar="N", help="Virtual CPUs.", show_default=True),
+    click.option("--cmdline", default="", metavar="STRING", help="The guest's command line."),
+    click.option("--ramdisk", metavar="FILE", help="An initial ramdisk."),
+    click.option("--name", metavar="NAME", help="The domain's name (default: the image's)."),
+    click.option(
+        "--clock",
+        type=click.Choice(["virtual", "paced", "host"]),
+        help="virtual: deterministic, idle time skipped (default); paced: idle follows the host (default at a terminal); "
+        "host: the host's clock.",
+    ),
+    click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Give up after S host seconds (exit code 124)."),
+    click.option("--until", type=click.IntRange(min=0), metavar="NS", help="Stop at this virtual time in ns."),
+    click.option("--hypervisor-log", metavar="FILE", help="Where console_io goes (default: stderr)."),
+)
+
+
+def guest_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; the function gets them as one `options` argument."""
+    names = GuestOptions.__dataclass_fields__
+
+    def gathered(*args: Any, **values: Any) -> Any:
+        options = GuestOptions(**{name: values.pop(name) for name in names})
+        return function(*args, options=options, **values)
+
+    gathered.__doc__ = function.__doc__
+    gathered.__name__ = function.__name__
+    wrapped: Callable[..., Any] = gathered
+    for option in reversed(OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped

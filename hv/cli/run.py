@@ -1,0 +1,109 @@
+"""`hv run`: boot guests and connect their console."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from hv.cli import exit_codes
+from hv.cli.options import GuestOptions, guest_options
+from hv.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hv.machine.domain import Domain
+    from hv.machine.machine import Machine
+
+
+@click.command(
+    "run",
+    epilog="""\b
+Examples:
+  hv run hello                                   a bundled guest (hv guests lists them)
+  hv run grub-x86_64-xen.bin --memory 128M       GRUB for Xen, from Debian's grub-xen-host
+  hv run vmlinuz --ramdisk initrd --cmdline "console=hvc0"
+  echo ls | hv run grub-x86_64-xen.bin --timeout 5
+At a terminal every key goes to the guest; Ctrl-] leaves.
+Exit codes: 0 powered off, 2 bad usage or image, 6 crashed, 124 timeout, 125 nothing can happen any more, 130 Ctrl-C.""",
+)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@guest_options
+def command(images: tuple[str, ...], options: GuestOptions) -> int:
+    """Boot each IMAGE (an ELF with Xen notes, a bzImage, or a bundled guest) as a domain of one machine."""
+    from hv.cli.terminal import ConsoleInput, Left, RawTerminal
+    from hv.machine.machine import Machine
+
+    if options.name and len(images) > 1:
+        raise ConfigError("--name needs exactly one IMAGE")
+    source = _standard_input()
+    at_terminal = source is not None and os.isatty(source)
+    clock = options.clock or ("paced" if at_terminal else "virtual")
+    with Machine(clock=clock) as machine:
+        _connect_log(machine, options)
+        domains = [options.create(machine, image) for image in images]
+        for domain in domains:
+            domain.console.listeners.append(_to_stdout)
+        if source is not None:
+            machine.inputs.append(ConsoleInput(source, lambda data: _type(domains[0], data)))
+        try:
+            if source is None:
+                outcome = machine.run_until(lambda: False, options.timeout, options.until)
+            else:
+                with RawTerminal(source):
+                    outcome = machine.run_until(lambda: False, options.timeout, options.until)
+        except Left:
+            return exit_codes.OK
+        return _report(machine, outcome, options)
+
+
+def _standard_input() -> int | None:
+    """stdin's descriptor, or None where there is none to read."""
+    try:
+        return sys.stdin.fileno()
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _type(domain: Domain, data: bytes) -> None:
+    """Keys for a guest; what comes after its end is nobody's."""
+    if not domain.ended:
+        domain.console.send(data)
+
+
+def _to_stdout(data: bytes) -> None:
+    from hv.cli.terminal import write_all
+
+    write_all(1, data)
+
+
+def _connect_log(machine: Machine, options: GuestOptions) -> None:
+    """console_io of the guests, each line with its domain's name where it goes to stderr."""
+    from hv.cli.terminal import write_all
+
+    log = options.open_log()
+    if log is not None:
+        machine.log_listeners.append(lambda name, text: write_all(log.fileno(), text))
+    else:
+        machine.log_listeners.append(lambda name, text: write_all(2, text))
+
+
+def _report(machine: Machine, outcome: str, options: GuestOptions) -> int:
+    """Say on stderr what is worth saying; the exit code."""
+    codes = []
+    for domain in machine.domains:
+        if domain.ended:
+            codes.append(domain.exit_code or 0)
+            if domain.crash_report:
+                print(f"hv: {domain.crash_report}", file=sys.stderr)
+        elif outcome == "timeout":
+            print(f"hv: {domain.name} was still running after {options.timeout:g} s (--timeout)", file=sys.stderr)
+            codes.append(exit_codes.TIMEOUT)
+        elif outcome == "idle":
+            print(
+                f"hv: {domain.name} can never go on: its vCPUs wait for events, no timer is armed and no input can come",
+                file=sys.stderr,
+            )
+            codes.append(exit_codes.STUCK)
+    return exit_codes.worst(codes)

@@ -1,0 +1,88 @@
+"""The user's end of a guest's console: raw terminal, pipe or file in; stdout out.
+
+Rules:
+
+1. Output is written byte for byte and at once; a slow reader makes the guest wait, nothing is dropped.
+2. A terminal is restored whatever happens; Ctrl-] leaves.
+3. What a pipe or file holds is passed on as it can be read; its end does not end the run.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import sys
+from collections.abc import Callable
+from types import TracebackType
+
+ESCAPE = 0x1D  # Ctrl-]
+CHUNK = 65536
+
+
+class Left(Exception):
+    """The user typed Ctrl-]."""
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write everything, waiting for a slow or non-blocking reader."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])
+
+
+class ConsoleInput:
+    """Standard input as a machine's input: passes bytes to `feed`."""
+
+    def __init__(self, descriptor: int, feed: Callable[[bytes], None]) -> None:
+        self._descriptor = descriptor
+        self._feed = feed
+        self.terminal = os.isatty(descriptor)
+        self._regular = not self.terminal and stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self.open = True
+
+    def poll(self) -> None:
+        while self.open and self._readable(0):
+            data = os.read(self._descriptor, CHUNK)
+            if not data:
+                self.open = False
+                return
+            if self.terminal and ESCAPE in data:
+                self._feed(data[: data.index(ESCAPE)])
+                raise Left
+            self._feed(data)
+
+    def wait(self, seconds: float | None) -> None:
+        self._readable(seconds)
+
+    def _readable(self, seconds: float | None) -> bool:
+        return self._regular or bool(select.select([self._descriptor], [], [], seconds)[0])
+
+
+class RawTerminal:
+    """Raw input for the time of a run: every key goes to the guest. Does nothing where stdin is no terminal."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._saved: list[object] | None = None
+
+    def __enter__(self) -> RawTerminal:
+        if os.isatty(self._descriptor):
+            import termios
+
+            self._saved = list(termios.tcgetattr(self._descriptor))
+            mode = termios.tcgetattr(self._descriptor)
+            mode[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR | termios.IXON | termios.BRKINT | termios.ISTRIP)
+            mode[3] &= ~(termios.ECHO | termios.ICANON | termios.ISIG | termios.IEXTEN)
+            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, mode)
+            print("hv: Ctrl-] leaves\r", file=sys.stderr)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._saved is not None:
+            import termios
+
+            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._saved)

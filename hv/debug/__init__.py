@@ -1,0 +1,1 @@
+"""What helps a person to see why a guest does what it does."""

@@ -1,0 +1,1 @@
+"""The composition root: machines, domains, their consoles and the loop that runs them."""

@@ -1,0 +1,48 @@
+"""Where a guest's image comes from: a path, or the name of a bundled guest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from hv.errors import ImageError
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A bundled guest: its name, what it shows, and how it must end."""
+
+    name: str
+    title: str
+    summary: str
+    expected: int
+    output: str
+
+
+def bundled() -> list[Guest]:
+    """Every bundled guest, by name; empty where the package was not built."""
+    index = files("hv") / "guests" / "index.json"
+    if not index.is_file():
+        return []
+    rows = json.loads(index.read_text())
+    return [Guest(row["name"], row["title"], row["summary"], row["exit"], row["output"]) for row in rows]
+
+
+def read(image: str | Path) -> tuple[bytes, str]:
+    """(content, name) of an image; ImageError with a sentence where there is none."""
+    path = Path(image)
+    inside = files("hv") / "guests" / str(image)
+    if not path.exists() and "/" not in str(image) and inside.is_file() and str(image) != "index.json":
+        return inside.read_bytes(), str(image)
+    try:
+        return path.read_bytes(), path.name
+    except FileNotFoundError:
+        raise ImageError(f"{image}: no such file or bundled guest: hv guests lists those") from None
+    except IsADirectoryError:
+        raise ImageError(f"{image}: is a directory: name an image inside it") from None
+    except OSError as error:
+        raise ImageError(f"{image}: cannot be read: {error.strerror or error}") from None
+    except ValueError:
+        raise ImageError("the image's name holds a NUL character: name a file or a bundled guest") from None

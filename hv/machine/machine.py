@@ -1,0 +1,237 @@
+"""A machine: engine, domains, domain 0's side, and the loop that runs them.
+
+Rules:
+
+1. The engine runs guests; control returns here for cold hypercalls, ended domains, input and the host's signals only.
+2. Inputs are looked at when the engine comes back, never from another thread.
+3. Two machines in one process share nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+from hv.abi import event_channel as evtchn
+from hv.backends.store import StoreBackend
+from hv.builder import image as images
+from hv.core.event_channel import EventChannels
+from hv.core.xenstore.domain_keys import host_keys
+from hv.core.xenstore.errors import XenStoreError
+from hv.core.xenstore.store import Store
+from hv.engine.machine import CLOCKS, Engine
+from hv.errors import ConfigError, HvError, Timeout
+from hv.hypercalls.registry import Table
+from hv.machine import images as sources
+from hv.machine import size
+from hv.machine.domain import Config, Domain
+
+if TYPE_CHECKING:
+    from hv.engine.machine import GuestDomain
+
+DEFAULT_MEMORY = "64M"
+CAPACITY = 32 << 30
+REBOOT_LIMIT = 10
+Handler = Callable[[int], None]
+
+
+class Input(Protocol):
+    """Something outside that may have bytes for a guest."""
+
+    def poll(self) -> None:
+        """Pass on what is there, without waiting."""
+
+    def wait(self, seconds: float | None) -> None:
+        """Sleep until something may be there, at most `seconds`."""
+
+    @property
+    def open(self) -> bool:
+        """Whether anything can still come."""
+
+
+class Domain0:
+    """hv's own side of event channels: ports with Python handlers.
+
+    A handler runs at the end of the hypercall or input that raised its event, before any guest goes on.
+    """
+
+    def __init__(self, guest: GuestDomain, find: Callable[[int], EventChannels | None]) -> None:
+        self.guest = guest
+        self.events = EventChannels(guest, find)
+
+    def connect(self, guest: GuestDomain, port: int) -> int:
+        """Connect a port of a new domain to a fresh one here; the number of that."""
+        own = self.events.alloc_unbound(guest.domid)
+        if own < 0:
+            raise ConfigError("domain 0 has no event channel left: the machine has too many domains")
+        guest.set_port(port, evtchn.EVTCHNSTAT_interdomain, 0, 0, own, self.guest, True)
+        self.guest.set_port(own, evtchn.EVTCHNSTAT_interdomain, 0, guest.domid, port, guest)
+        return own
+
+    def bind(self, port: int, handler: Handler) -> None:
+        """Run `handler(port)` for every event of a port of domain 0."""
+        self.guest.bind_handler(port, handler)
+
+    def unbind(self, port: int) -> None:
+        self.guest.unbind_handler(port)
+        self.events.close(port)
+
+
+class Machine:
+    """A machine without guests; `create` adds them, `run` runs them. Usable as a context manager.
+
+    `clock` is "virtual" (deterministic, idle time skipped), "paced" (idle follows the host's clock) or "host".
+    """
+
+    def __init__(self, *, clock: str = "virtual", memory: str | int = CAPACITY >> 20) -> None:
+        if clock not in CLOCKS:
+            raise ConfigError(f"{clock!r} is not a clock: choose virtual, paced or host")
+        self.engine = Engine(size.parse(memory), clock)
+        self.hypercalls = Table()
+        self.domains: list[Domain] = []
+        self.inputs: list[Input] = []
+        self.log_listeners: list[Callable[[str, bytes], None]] = []
+        self.reboot_limit = REBOOT_LIMIT
+        self.store = Store()
+        for key in host_keys():
+            self.store.write(key.path, key.value.encode(), key.permissions)
+        self.store_backend = StoreBackend(self.store)
+        self._last_domid = 0
+        self.domain0 = Domain0(self.engine.create_domain(0), self.find_events)
+
+    # --- domains
+
+    def create(
+        self,
+        image: str | Path | bytes,
+        *,
+        memory: str | int = DEFAULT_MEMORY,
+        vcpus: int = 1,
+        cmdline: str = "",
+        ramdisk: str | Path | bytes | None = None,
+        name: str | None = None,
+    ) -> Domain:
+        """A new domain from an image: a path, the name of a bundled guest, or the bytes of one.
+
+        HvError with one sentence where it can not boot; the machine is unchanged then.
+        """
+        data, source = (image, "image") if isinstance(image, bytes) else sources.read(image)
+        if ramdisk is not None and not isinstance(ramdisk, bytes):
+            ramdisk = sources.read(ramdisk)[0]
+        if not 1 <= vcpus <= 64:
+            raise ConfigError(f"{vcpus} vCPUs are not possible: choose 1 to 64")
+        config = Config(name or source, images.load(data, source), size.parse(memory), vcpus, cmdline, ramdisk or b"")
+        try:
+            domain = Domain(self, config)
+        except MemoryError:
+            raise ConfigError(f"{source}: the machine has no {config.memory >> 20}M of memory left for it") from None
+        self.domains.append(domain)
+        return domain
+
+    def next_domid(self) -> int:
+        self._last_domid += 1
+        return self._last_domid
+
+    def find_events(self, domid: int) -> EventChannels | None:
+        if domid == 0:
+            return self.domain0.events
+        return next((domain.events for domain in self.domains if not domain.ended and domain.domid == domid), None)
+
+    def forget(self, path: str) -> None:
+        """Remove a store path if it is there."""
+        try:
+            self.store.rm(path)
+        except XenStoreError:
+            pass
+
+    def log(self, domain: Domain, text: bytes) -> None:
+        """The hypervisor log: what guests say by console_io."""
+        for listener in self.log_listeners:
+            listener(domain.name, text)
+
+    # --- running
+
+    @property
+    def now_ns(self) -> int:
+        """Virtual (or host) time since the machine was made."""
+        return int(self.engine.now_ns)
+
+    def settle(self) -> None:
+        """Run domain 0's handlers for events that the host side raised."""
+        self.store_backend.flush()
+        self.domain0.guest.drain_now()
+
+    def run(self, timeout: float | None = None, until_ns: int | None = None) -> str:
+        """Run until every domain has ended ("ended"), nothing can ever happen again ("idle"), or `until_ns` ("until").
+
+        `timeout` is host seconds: Timeout is raised when it passes. `until_ns` is virtual time.
+        """
+        outcome = self.run_until(lambda: False, timeout, until_ns)
+        if outcome == "timeout":
+            raise Timeout(f"the guests were still running after {timeout:g} s")
+        return outcome
+
+    def run_until(self, satisfied: Callable[[], bool], timeout: float | None = None, until_ns: int | None = None) -> str:
+        """As `run`, and "satisfied" as soon as the condition holds; "timeout" is returned instead of raised."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if satisfied():
+                return "satisfied"
+            if all(domain.ended for domain in self.domains):
+                return "ended"
+            self._poll()
+            reason = self.engine.run(until_ns)
+            self._conclude()
+            if reason == "until":
+                return "until"
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0 and not satisfied():
+                return "timeout"
+            if reason in ("idle", "wait") and not self._wait(reason, left):
+                return "idle"
+
+    def _poll(self) -> None:
+        for source in self.inputs:
+            source.poll()
+        self.settle()
+
+    def _wait(self, reason: str, left: float | None) -> bool:
+        """Nothing runs now: sleep for the clock or for input. False where neither can come."""
+        sources = [source for source in self.inputs if source.open]
+        pause = left
+        if reason == "wait":
+            wake = self.engine.wake_in_ns
+            pause = wake / 1e9 if left is None else min(left, wake / 1e9)
+        elif not sources:
+            return all(domain.ended for domain in self.domains)
+        if sources:
+            sources[0].wait(pause)
+        elif pause is not None:
+            time.sleep(min(pause, 1.0))
+        return True
+
+    def _conclude(self) -> None:
+        for domain in self.domains:
+            if not domain.ended and domain.guest.ended:
+                domain.conclude(domain.reboots < self.reboot_limit)
+
+    # --- end
+
+    def close(self) -> None:
+        """Give everything back; live guests are destroyed."""
+        for domain in self.domains:
+            if not domain.ended:
+                domain.guest.shut_down(0)
+                domain.conclude(False)
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+__all__ = ["Domain0", "HvError", "Input", "Machine"]

@@ -1,0 +1,1 @@
+"""For those who test guests: result protocols of known test suites."""
