@@ -11,18 +11,10 @@ Specification: io/console.h (struct xencons_interface); behaviour of tools/conso
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 
 from hv.abi.io.console import xencons_interface
 
-_IN_SIZE = xencons_interface.in_.size
-_OUT_SIZE = xencons_interface.out.size
-_OUT = xencons_interface.out.offset
-_IN_CONS = xencons_interface.in_cons.offset
-_IN_PROD = xencons_interface.in_prod.offset
-_OUT_CONS = xencons_interface.out_cons.offset
-_OUT_PROD = xencons_interface.out_prod.offset
 _U32 = 0xFFFFFFFF
 
 
@@ -30,15 +22,11 @@ class ConsoleBackend:
     """`page` is the guest's ring; `notify` raises its event; `sink` takes output."""
 
     def __init__(self, page: memoryview, notify: Callable[[], None], sink: Callable[[bytes], None]) -> None:
-        self._page = page
+        self._ring = xencons_interface.from_buffer(page)
         self._notify = notify
         self._sink = sink
         self._waiting = bytearray()
         self.used = False  # whether the guest has ever written to the ring
-
-    def _index(self, offset: int) -> int:
-        value: int = struct.unpack_from("<I", self._page, offset)[0]
-        return value
 
     def service(self) -> None:
         """The guest has rung: take its output, give it input."""
@@ -58,26 +46,27 @@ class ConsoleBackend:
         return len(self._waiting)
 
     def _take(self) -> bool:
-        consumer, producer = self._index(_OUT_CONS), self._index(_OUT_PROD)
+        ring, consumer, producer = self._ring, self._ring.out_cons, self._ring.out_prod
         size = (producer - consumer) & _U32
-        if size == 0 or size > _OUT_SIZE:
+        if size == 0 or size > len(ring.out):
             return False
-        ring = self._page[_OUT : _OUT + _OUT_SIZE]
-        start = consumer % _OUT_SIZE
-        data = bytes(ring[start : start + size]) + bytes(ring[: max(0, start + size - _OUT_SIZE)])
+        content = bytes(ring.out)
+        start = consumer % len(content)
+        data = content[start : start + size]
+        data += content[: size - len(data)]
         self.used = True
         self._sink(data)
-        struct.pack_into("<I", self._page, _OUT_CONS, producer)
+        ring.out_cons = producer
         return True
 
     def _give(self) -> bool:
-        consumer, producer = self._index(_IN_CONS), self._index(_IN_PROD)
-        used = (producer - consumer) & _U32
-        if not self._waiting or used >= _IN_SIZE:
+        ring, consumer, producer = self._ring, self._ring.in_cons, self._ring.in_prod
+        room = len(ring.in_) - ((producer - consumer) & _U32)
+        if not self._waiting or room <= 0:
             return False
-        chunk = self._waiting[: _IN_SIZE - used]
+        chunk = self._waiting[:room]
         for i, byte in enumerate(chunk):
-            self._page[(producer + i) % _IN_SIZE] = byte
+            ring.in_[(producer + i) % len(ring.in_)] = byte
         del self._waiting[: len(chunk)]
-        struct.pack_into("<I", self._page, _IN_PROD, (producer + len(chunk)) & _U32)
+        ring.in_prod = (producer + len(chunk)) & _U32
         return True

@@ -49,8 +49,11 @@ class StoreBackend:
 
     def flush(self) -> None:
         """Send what the store has for anybody."""
-        for connection in list(self.store.pending_connections):
-            if connection in self._rings:
+        waiting = [connection for connection in self.store.pending_connections if connection in self._rings]
+        for connection in waiting:
+            self._serve(connection)
+        if waiting:  # what was sent may have let somebody else ask again: its requests still stand in its ring
+            for connection in list(self._rings):
                 self._serve(connection)
 
     def _serve(self, connection: Connection) -> None:

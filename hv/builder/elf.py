@@ -7,10 +7,10 @@
 3. Nothing is copied: contents are views of the file.
 
 Both classes are read, because a 32-bit image deserves to be told apart from a broken one. Of
-pyelftools, the file's header and the layouts and names of structures are used. Its segments,
-sections and counts are not: they follow links, dynamic tags, compression and extended numbering,
-which libelf does not look at, fail or never end where these are odd, and read strings without a
-limit. Limits: ``xen/common/libelf``.
+pyelftools, the layouts of structures and the names of their values are used. Its `ELFFile` is
+not: some releases refuse a file without sections, and its segments, sections and counts follow
+links, dynamic tags, compression and extended numbering, which libelf does not look at, fail or
+never end where these are odd, and read strings without a limit. Limits: ``xen/common/libelf``.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hv.errors import ImageError
 
 if TYPE_CHECKING:
     from elftools.construct import Container, Struct
-    from elftools.elf.elffile import ELFFile
+    from elftools.elf.structs import ELFStructs
 
 MAGIC = b"\x7fELF"
 # Values as pyelftools names them.
@@ -85,20 +85,17 @@ class Elf(NamedTuple):
     """An x86 ELF executable whose header tables lie within the file."""
 
     data: bytes
-    file: ELFFile
+    bits: int
+    structs: ELFStructs
+    header: Container
     segments: tuple[ProgramHeader, ...]
     sections: tuple[SectionHeader, ...]
     names: SectionHeader | None
 
     @property
-    def bits(self) -> int:
-        """The class: 32 or 64."""
-        return self.file.elfclass
-
-    @property
     def entry(self) -> int:
         """``e_entry``."""
-        return int(self.file["e_entry"])
+        return int(self.header["e_entry"])
 
     def string(self, offset: int) -> bytes | None:
         """The NUL-terminated string at a file offset, or None if it is too long or has no end."""
@@ -133,12 +130,17 @@ def parse(data: bytes) -> Elf:
 
     Raises ImageError, without the image's name, for what is no x86 executable or is cut short.
     """
-    _check_identification(data)
-    from elftools.elf.elffile import ELFFile
+    bits = _class(data)
+    from elftools.common.utils import struct_parse
+    from elftools.elf.structs import ELFStructs
 
+    structs = ELFStructs(little_endian=True, elfclass=bits)
+    structs.create_basic_structs()
     with _refusing("truncated ELF: the file ends within its ELF header; fetch it again"):
-        file = ELFFile(io.BytesIO(data))
-    _check_machine(file)
+        header = struct_parse(structs.Elf_Ehdr, io.BytesIO(data))
+    machine, kind = header["e_machine"], header["e_type"]
+    _check_machine(bits, machine, kind)
+    structs.create_advanced_structs(kind, machine, header["e_ident"]["EI_OSABI"])
     segments = tuple(
         ProgramHeader(
             row["p_type"],
@@ -148,7 +150,7 @@ def parse(data: bytes) -> Elf:
             row["p_filesz"],
             row["p_memsz"],
         )
-        for row in _table(file, file.structs.Elf_Phdr, "ph", "program")
+        for row in _table(data, header, structs.Elf_Phdr, "ph", "program")
     )
     sections = tuple(
         SectionHeader(
@@ -159,14 +161,15 @@ def parse(data: bytes) -> Elf:
             row["sh_link"],
             row,
         )
-        for row in _table(file, file.structs.Elf_Shdr, "sh", "section")
+        for row in _table(data, header, structs.Elf_Shdr, "sh", "section")
     )
-    names = file["e_shstrndx"]
-    return Elf(data, file, segments, sections, sections[names] if names < len(sections) else None)
+    names = header["e_shstrndx"]
+    names_header = sections[names] if names < len(sections) else None
+    return Elf(data, bits, structs, header, segments, sections, names_header)
 
 
-def _check_identification(data: bytes) -> None:
-    """What `ELFFile` could tell too, but not by a sentence for people."""
+def _class(data: bytes) -> int:
+    """The class that the identification bytes declare: 32 or 64."""
     if not data.startswith(MAGIC):
         raise ImageError("not an ELF file")
     if len(data) < 16:
@@ -176,12 +179,12 @@ def _check_identification(data: bytes) -> None:
         raise ImageError(f"{order}: hv runs little-endian x86-64 guests only")
     if data[4] not in (1, 2):
         raise ImageError(f"ELF of unknown class {data[4]}: hv runs x86-64 guests, class 2")
+    return 32 * data[4]
 
 
-def _check_machine(file: ELFFile) -> None:
+def _check_machine(bits: int, machine: Any, kind: Any) -> None:
     from elftools.elf.enums import ENUM_E_MACHINE, ENUM_E_TYPE
 
-    bits, machine, kind = file.elfclass, file["e_machine"], file["e_type"]
     if machine not in _MACHINES[bits]:
         number = ENUM_E_MACHINE.get(machine, machine)
         name = _MACHINE_NAMES.get(machine, f"machine number {number}")
@@ -191,14 +194,16 @@ def _check_machine(file: ELFFile) -> None:
         raise ImageError(f"ELF is not an executable but {name}: link it as one (ET_EXEC)")
 
 
-def _table(file: ELFFile, layout: Struct, prefix: str, what: str) -> list[Container]:
+def _table(
+    data: bytes, header: Container, layout: Struct, prefix: str, what: str
+) -> list[Container]:
     """The rows of a header table, after a check that all of them lie within the file."""
-    offset, stride, count = (file[f"e_{prefix}{field}"] for field in ("off", "entsize", "num"))
+    offset, stride, count = (header[f"e_{prefix}{field}"] for field in ("off", "entsize", "num"))
     if count and stride < layout.sizeof():
         raise ImageError(
             f"broken ELF: its {what} headers have {stride} bytes instead of {layout.sizeof()}"
         )
-    if count and offset + stride * count > file.stream_len:
+    if count and offset + stride * count > len(data):
         raise ImageError(
             f"truncated ELF: its {what} headers lie beyond the end of the file; fetch it again"
         )
@@ -208,8 +213,9 @@ def _table(file: ELFFile, layout: Struct, prefix: str, what: str) -> list[Contai
         )
     from elftools.common.utils import struct_parse
 
+    stream = io.BytesIO(data)
     with _refusing(f"broken ELF: its {what} headers cannot be read; fetch it again"):
-        return [struct_parse(layout, file.stream, offset + stride * i) for i in range(count)]
+        return [struct_parse(layout, stream, offset + stride * i) for i in range(count)]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from dataclasses import dataclass, field
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hv.abi import xen
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hv.builder.image import Image
     from hv.engine.machine import Engine, GuestDomain
 
+HYPERCALL_PAGE = Path(__file__).resolve().parent.parent / "firmware" / "hypercall_page.bin"
 PAGE = 4096
 PADDING = 512 << 10
 ALIGNMENT = 4 << 20
@@ -42,11 +43,11 @@ def pages(size: int) -> int:
 
 @dataclass(slots=True)
 class Area:
-    """A run of guest frames; `va` is None where the guest gets it unmapped."""
+    """A run of guest frames; `va` is 0 where the guest gets it unmapped."""
 
     pfn: int
     count: int
-    va: int | None
+    va: int
 
 
 @dataclass(slots=True)
@@ -114,7 +115,7 @@ def plan(image: Image, nr_pages: int, ramdisk_size: int) -> Layout:
     layout.table_pfns = {key: tables.pfn + i for i, key in enumerate(keys)}
     used = (end - base) // PAGE
     if ramdisk_size and image.mod_start_pfn:
-        layout.ramdisk = Area(used, pages(ramdisk_size), None)
+        layout.ramdisk = Area(used, pages(ramdisk_size), 0)
         used += layout.ramdisk.count
     if image.init_p2m is not None:
         p2m.pfn = used
@@ -154,7 +155,9 @@ def build(
     """Load the image into the domain and start its vCPU 0; ImageError where that is not possible."""
     command = cmdline.encode()
     if len(command) > COMMAND_LINE_MAX:
-        raise ImageError(f"the command line has {len(command)} bytes, at most {COMMAND_LINE_MAX} are possible: shorten it")
+        raise ImageError(
+            f"the command line has {len(command)} bytes, at most {COMMAND_LINE_MAX} are possible: shorten it"
+        )
     layout = plan(image, nr_pages, len(ramdisk))
     p2m = domain.populate_range(0, nr_pages)
     mfns = memoryview(p2m).cast("Q")
@@ -189,8 +192,10 @@ def _load(engine: Engine, mfns: memoryview, layout: Layout, image: Image) -> Non
     if image.hypercall_page is not None:
         offset = image.hypercall_page - layout.virt_base
         if offset < 0 or offset % PAGE or offset >= layout.end - layout.virt_base:
-            raise ImageError(f"{image.name}: its hypercall page {image.hypercall_page:#x} lies outside the kernel's mapping")
-        _write(engine, mfns, offset, (files("hv.firmware") / "hypercall_page.bin").read_bytes())
+            raise ImageError(
+                f"{image.name}: its hypercall page {image.hypercall_page:#x} lies outside the kernel's mapping"
+            )
+        _write(engine, mfns, offset, HYPERCALL_PAGE.read_bytes())
 
 
 def _page_tables(engine: Engine, mfns: memoryview, layout: Layout) -> int:
@@ -202,8 +207,8 @@ def _page_tables(engine: Engine, mfns: memoryview, layout: Layout) -> int:
         parent = layout.table_pfns[(level + 1, index >> 9 if level < 3 else 0)]
         _set_entry(engine, mfns[parent], index & 511, mfns[pfn] << 12 | TABLE)
     runs = [(layout.virt_base, 0, (layout.end - layout.virt_base) // PAGE)]
-    if not layout.virt_base <= (layout.p2m.va or 0) < layout.end:
-        runs.append((layout.p2m.va or 0, layout.p2m.pfn, layout.p2m.count))
+    if not layout.virt_base <= layout.p2m.va < layout.end:
+        runs.append((layout.p2m.va, layout.p2m.pfn, layout.p2m.count))
     for va, first, count in runs:
         for i in range(count):
             pfn = first + i
@@ -229,7 +234,7 @@ def _start_info(layout: Layout, image: Image, nr_pages: int, shared_mfn: int, ra
         info.first_p2m_pfn, info.nr_p2m_frames = layout.p2m.pfn, layout.p2m.count
     if layout.ramdisk:
         info.mod_len = ramdisk_size
-        if layout.ramdisk.va is None:
+        if image.mod_start_pfn:
             info.flags |= xen.SIF_MOD_START_PFN
             info.mod_start = layout.ramdisk.pfn
         else:
@@ -238,9 +243,10 @@ def _start_info(layout: Layout, image: Image, nr_pages: int, shared_mfn: int, ra
 
 
 def _start(domain: GuestDomain, image: Image, layout: Layout, root: int) -> None:
-    assert layout.stack.va is not None
     if domain.pin_root(root):
-        raise ImageError(f"{image.name}: its initial page tables were refused: this is an error in hv, please report it")
+        raise ImageError(
+            f"{image.name}: its initial page tables were refused: this is an error in hv, please report it"
+        )
     domain.start_vcpu(0, rip=image.entry, rsp=layout.stack.va + PAGE, rsi=layout.start_info.va, root=root)
 
 

@@ -8,14 +8,13 @@
 A guest with the note BSD_SYMTAB finds its symbol and string table behind its last segment, with
 a length and a small ELF header in front, as ``elf_load_bsdsyms`` in Xen's libelf lays them out.
 
-Headers are pyelftools'. The rows of the symbol table are read here: pyelftools takes 60 us for
-each, 9 s for a Linux kernel's 150 000, and refuses a table for a strange link or length.
+Headers are pyelftools'. The rows of the symbol table are read here: pyelftools takes 7 s for the
+150 000 of a Linux kernel (this: 0.4 s), and refuses a table for a strange link or length.
 """
 
 from __future__ import annotations
 
 import struct
-from copy import copy
 
 from hv.builder.elf import SHT_STRTAB, Elf, SectionHeader
 
@@ -59,7 +58,7 @@ def bsd_symtab(elf: Elf) -> bytes | None:
     table, strings = (bytes(elf.contents(section)) for section in tables)
     if len(table) != tables[0].size or len(strings) != tables[1].size:
         return None  # cut short: libelf copies nothing then, and the guest finds no header
-    structs = elf.file.structs
+    structs = elf.structs
     table_at = _round8(4 + structs.Elf_Ehdr.sizeof() + 3 * structs.Elf_Shdr.sizeof())
     strings_at = _round8(table_at + len(table))
     header = _bsd_header(elf, tables, table_at - 4, strings_at - 4)
@@ -75,13 +74,23 @@ def _bsd_header(
     elf: Elf, tables: tuple[SectionHeader, SectionHeader], table_at: int, strings_at: int
 ) -> bytes:
     """The image's own header, cut down to three sections: none, symbols, strings."""
-    ehdr, shdr = elf.file.structs.Elf_Ehdr, elf.file.structs.Elf_Shdr
-    header, table, strings = (copy(row) for row in (elf.file.header, *(t.row for t in tables)))
-    header.update(e_version="EV_CURRENT", e_phoff=0, e_shoff=ehdr.sizeof(), e_ehsize=ehdr.sizeof())
-    header.update(e_phentsize=0, e_phnum=0, e_shentsize=shdr.sizeof(), e_shnum=3, e_shstrndx=0)
-    table.update(sh_offset=table_at, sh_link=2)  # the symbols' names are in section 2 now
-    strings.update(sh_offset=strings_at)
-    identification = elf.file.e_ident_raw  # with its padding, which pyelftools does not build
+    ehdr, shdr = elf.structs.Elf_Ehdr, elf.structs.Elf_Shdr
+    header = {
+        **elf.header,
+        "e_version": "EV_CURRENT",
+        "e_phoff": 0,
+        "e_shoff": ehdr.sizeof(),
+        "e_ehsize": ehdr.sizeof(),
+        "e_phentsize": 0,
+        "e_phnum": 0,
+        "e_shentsize": shdr.sizeof(),
+        "e_shnum": 3,
+        "e_shstrndx": 0,
+    }
+    # The symbols' names are in section 2 now.
+    table = {**tables[0].row, "sh_offset": table_at, "sh_link": 2}
+    strings = {**tables[1].row, "sh_offset": strings_at}
+    identification = elf.data[:16]  # with its padding, which pyelftools does not build
     sections = bytes(shdr.sizeof()) + shdr.build(table) + shdr.build(strings)
     return identification + ehdr.build(header)[len(identification) :] + sections
 

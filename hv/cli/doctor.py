@@ -23,7 +23,7 @@ def _engine() -> str:
 
 
 def _libraries() -> str:
-    import capstone
+    import capstone  # type: ignore[import-untyped]
     import elftools
 
     return f"Capstone {capstone.__version__}, pyelftools {elftools.__version__}"

@@ -54,7 +54,9 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Examples:  hv run hello   |   hv run grub-x86_64-xen.bin   |   hv test test-pv64-example",
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print hv's version.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print hv's version."
+)
 def hv() -> None:
     """Xen guests without Xen: boot, test and look into x86-64 PV guests on any machine."""
 

@@ -51,8 +51,12 @@ class GuestOptions:
 
 
 OPTIONS = (
-    click.option("--memory", default="64M", metavar="SIZE", help="Memory of each guest: 64M, 1G, or MiB.", show_default=True),
-    click.option("--vcpus", default=1, type=click.IntRange(1, 64), metavar="N", help="Virtual CPUs.", show_default=True),
+    click.option(
+        "--memory", default="64M", metavar="SIZE", help="Memory of each guest: 64M, 1G, or MiB.", show_default=True
+    ),
+    click.option(
+        "--vcpus", default=1, type=click.IntRange(1, 64), metavar="N", help="Virtual CPUs.", show_default=True
+    ),
     click.option("--cmdline", default="", metavar="STRING", help="The guest's command line."),
     click.option("--ramdisk", metavar="FILE", help="An initial ramdisk."),
     click.option("--name", metavar="NAME", help="The domain's name (default: the image's)."),
@@ -62,7 +66,12 @@ OPTIONS = (
         help="virtual: deterministic, idle time skipped (default); paced: idle follows the host (default at a terminal); "
         "host: the host's clock.",
     ),
-    click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Give up after S host seconds (exit code 124)."),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="S",
+        help="Give up after S host seconds (exit code 124).",
+    ),
     click.option("--until", type=click.IntRange(min=0), metavar="NS", help="Stop at this virtual time in ns."),
     click.option("--hypervisor-log", metavar="FILE", help="Where console_io goes (default: stderr)."),
 )

@@ -79,12 +79,12 @@ def _to_stdout(data: bytes) -> None:
 
 
 def _connect_log(machine: Machine, options: GuestOptions) -> None:
-    """console_io of the guests, each line with its domain's name where it goes to stderr."""
+    """console_io of the guests, to the file asked for or to stderr."""
     from hv.cli.terminal import write_all
 
     log = options.open_log()
     if log is not None:
-        machine.log_listeners.append(lambda name, text: write_all(log.fileno(), text))
+        machine.connect_log(log)
     else:
         machine.log_listeners.append(lambda name, text: write_all(2, text))
 

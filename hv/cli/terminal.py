@@ -15,6 +15,7 @@ import stat
 import sys
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 ESCAPE = 0x1D  # Ctrl-]
 CHUNK = 65536
@@ -67,13 +68,13 @@ class RawTerminal:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._saved: list[object] | None = None
+        self._saved: list[Any] | None = None
 
     def __enter__(self) -> RawTerminal:
         if os.isatty(self._descriptor):
             import termios
 
-            self._saved = list(termios.tcgetattr(self._descriptor))
+            self._saved = termios.tcgetattr(self._descriptor)
             mode = termios.tcgetattr(self._descriptor)
             mode[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR | termios.IXON | termios.BRKINT | termios.ISTRIP)
             mode[3] &= ~(termios.ECHO | termios.ICANON | termios.ISIG | termios.IEXTEN)
@@ -81,7 +82,9 @@ class RawTerminal:
             print("hv: Ctrl-] leaves\r", file=sys.stderr)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._saved is not None:
             import termios
 

@@ -110,9 +110,7 @@ class EventChannels:
             return -XEN_EINVAL
         mine, theirs = abi.EVTCHNSTAT_interdomain, abi.EVTCHNSTAT_interdomain
         self.ports.set_port(port, mine, detail=remote, remote_port=remote_port, remote=other.ports)
-        other.ports.set_port(
-            remote_port, theirs, vcpu, self.ports.domid, port, self.ports, reserved
-        )
+        other.ports.set_port(remote_port, theirs, vcpu, self.ports.domid, port, self.ports, reserved)
         self.ports.raise_port(port)
         return port
 
@@ -148,9 +146,7 @@ class EventChannels:
         if not movable and not (state == abi.EVTCHNSTAT_virq and detail in GLOBAL_VIRQS):
             return -XEN_EINVAL
         remote = self._remote(state, detail)
-        self.ports.set_port(
-            port, state, vcpu, detail, remote_port, remote.ports if remote else None, reserved
-        )
+        self.ports.set_port(port, state, vcpu, detail, remote_port, remote.ports if remote else None, reserved)
         return 0
 
     def _remote(self, state: int, domid: int) -> EventChannels | None:

@@ -46,7 +46,7 @@ def _code(domain: Domain, vcpu: int, rip: int) -> bytes:
 
 
 def _disassembly(domain: Domain, vcpu: int, rip: int) -> list[str]:
-    import capstone
+    import capstone  # type: ignore[import-untyped]
 
     engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     engine.syntax = capstone.CS_OPT_SYNTAX_ATT

@@ -209,7 +209,7 @@ cdef bint idle(machine_t *m) noexcept nogil:
     """No vCPU can run: move on to the next timer, or say why the engine comes back. True to go on."""
     cdef uint64_t now = ticks(m), to = m.next_timer if m.next_timer < m.until else m.until
     cdef uint64_t host
-    if m.next_timer == NEVER and (m.until == NEVER or m.mode == CLOCK_VIRTUAL) and m.until == NEVER:
+    if to == NEVER:
         m.wake_at = NEVER
         m.stop = STOP_IDLE
         return False
@@ -218,8 +218,8 @@ cdef bint idle(machine_t *m) noexcept nogil:
             m.base += to - now
     else:
         host = <uint64_t>(host_ns() - m.host_offset) * TICKS_PER_NS
-        if m.mode == CLOCK_PACED and host > now:
-            m.base += (host if host < to else to) - now if to > now else 0
+        if m.mode == CLOCK_PACED and host > now and to > now:
+            m.base += (host if host < to else to) - now
             now = ticks(m)
         if now < to:
             m.wake_at = to

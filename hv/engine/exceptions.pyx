@@ -9,11 +9,11 @@ Rules:
 Behaviour: Xen 4.17, arch/x86/traps.c and x86_64/entry.S.
 """
 from libc.stdint cimport uint32_t, uint64_t
-from hv.engine.cpu cimport flush_tlb, get_flags, leave, one_instruction_next, set_flags, set_task_switched
+from hv.engine.cpu cimport flush_tlb, leave, one_instruction_next, set_task_switched
 from hv.engine.emulate cimport forced_cpuid, privileged
 from hv.engine.hypercall cimport drain_host_events
 from hv.engine.traps cimport deliver_events, inject, inject_interrupt
-from hv.engine.unicorn cimport FLAG_TF, hv_env
+from hv.engine.unicorn cimport hv_env
 from hv.fastpath.state cimport PAGE_SIZE, domain_t, machine_t, trap_t, vcpu_t
 
 cdef enum:
@@ -75,7 +75,6 @@ cdef void _software_interrupt(vcpu_t *v, int vector) noexcept nogil:
 
 
 cdef void _fault(vcpu_t *v, int vector, uint32_t error) noexcept nogil:
-    cdef domain_t *d = v.domain
     if vector == VECTOR_GP and error == 0 and privileged(v):
         return
     if vector == VECTOR_UD and forced_cpuid(v):
@@ -84,5 +83,4 @@ cdef void _fault(vcpu_t *v, int vector, uint32_t error) noexcept nogil:
         set_task_switched(v, False)
     if vector == VECTOR_DB:
         v.dr[6] = 0xffff4ff0                            # BS: a single step; nothing else raises #DB yet
-        set_flags(d, get_flags(d) & ~<uint64_t>FLAG_TF if not v.traps[VECTOR_DB].address else get_flags(d))
     inject(v, vector, error)

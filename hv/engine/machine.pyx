@@ -22,7 +22,7 @@ from hv.engine.traps cimport deliver_events, set_flat_segments
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash, shutdown, wake
 from hv.fastpath.evtchn cimport set_pending
-from hv.fastpath.frames cimport free_frame, give_frame, give_xenheap_frame, release_page, take_frame
+from hv.fastpath.frames cimport forget_frame, give_frame, give_xenheap_frame, release_page, take_frame
 from hv.fastpath.memory cimport (ACCESS_FETCH, ACCESS_READ, WALK_OK, active_root, copy_from_guest, copy_to_guest,
                                  frame_pointer, frame_written, owns, walk, walk_t)
 from hv.fastpath.paging cimport get_page_and_type, pin, put_page_and_type
@@ -34,7 +34,8 @@ from hv.errors import EngineError
 cdef extern from "sys/mman.h" nogil:
     void *c_mmap "mmap"(void *, size_t, int, int, int, long)
     int c_munmap "munmap"(void *, size_t)
-    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE
+    int madvise(void *, size_t, int)
+    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MADV_DONTNEED
 
 STOPS = ("none", "reschedule", "until", "host", "domain", "python", "idle", "wait", "step")
 CLOCKS = ("virtual", "paced", "host")
@@ -154,15 +155,12 @@ cdef class Engine:
     def destroy_domain(self, GuestDomain domain):
         """Remove a domain; its frames are cleared and free again."""
         cdef uint32_t i
-        cdef uint64_t mfn
         cdef domain_t *d = domain.d
         if d == NULL:
             return
         if d.inside:
             raise EngineError("a domain cannot be destroyed while it runs")
-        for mfn in range(self.m.gdt_mfn, self.m.next_frame + 512 if self.m.next_frame + 512 < self.m.nr_frames else self.m.nr_frames):
-            if self.m.frames[mfn].owner == d.domid + 1:
-                free_frame(&self.m, mfn)
+        _free_memory(&self.m, d)
         for i in range(self.m.nr_domains):
             if self.m.domains[i] == d:
                 self.m.domains[i] = self.m.domains[self.m.nr_domains - 1]
@@ -192,12 +190,16 @@ cdef class Engine:
         """Run guests until something needs Python: one of STOPS. `until_ns` is virtual time."""
         cdef uint64_t limit = until_ns * TICKS_PER_NS if until_ns is not None else HV_NEVER
         cdef machine_t *m = &self.m
+        if m.running_now:
+            raise EngineError("this machine runs already: a handler must not run it again")
         m.until = limit
         m.host_poll = host_ns() + 10000000
         m.stop = STOP_NONE
         rearm(m)
+        m.running_now = 1
         with nogil:
             _run(m)
+        m.running_now = 0
         if self._error is not None:
             error, self._error = self._error, None
             raise error
@@ -317,6 +319,21 @@ cdef void _resume(machine_t *m, vcpu_t *v) noexcept nogil:
     m.length = 0
 
 
+cdef void _free_memory(machine_t *m, domain_t *d) noexcept:
+    """Every frame of the domain, in runs: the host takes the pages back, which also clears them."""
+    cdef uint64_t mfn = m.gdt_mfn + 1, first
+    cdef uint64_t end = m.next_frame + 512 if m.next_frame + 512 < m.nr_frames else m.nr_frames
+    while mfn < end:
+        if m.frames[mfn].owner != d.domid + 1:
+            mfn += 1
+            continue
+        first = mfn
+        while mfn < end and m.frames[mfn].owner == d.domid + 1:
+            forget_frame(m, mfn)
+            mfn += 1
+        madvise(frame_pointer(m, first), (mfn - first) << PAGE_SHIFT, MADV_DONTNEED)
+
+
 cdef void _free_domain(domain_t *d) noexcept:
     close_instance(d)
     free(d.ports)
@@ -375,12 +392,9 @@ cdef class GuestDomain:
             d.vcpus[i].cr4 = 0x660
             d.vcpus[i].dr[6] = 0xffff0ff0
             d.vcpus[i].dr[7] = 0x400
-            if i < 32:
-                d.vcpus[i].info = &d.shared.vcpu_info[i]
-                d.vcpus[i].info_mfn = d.shared_mfn
+            d.vcpus[i].info = &d.shared.vcpu_info[i] if i < 32 else &d.vcpus[i].own_info
+            d.vcpus[i].info.evtchn_upcall_mask = 1
             self._set_time_info(i)
-            if i:
-                d.vcpus[i].info.evtchn_upcall_mask = 1
 
     cdef void _set_time_info(self, uint32_t i) noexcept:
         """TSC ticks and system time are in a fixed relation here, so this never changes."""

@@ -67,13 +67,17 @@ cdef uint64_t give_xenheap_frame(domain_t *d) noexcept nogil:
     return mfn
 
 
-cdef void free_frame(machine_t *m, uint64_t mfn) noexcept nogil:
-    cdef frame_t *f = &m.frames[mfn]
+cdef void forget_frame(machine_t *m, uint64_t mfn) noexcept nogil:
+    """The frame is free; its content is the caller's to clear."""
     frame_written(m, mfn)
-    memset(f, 0, sizeof(frame_t))
-    memset(frame_pointer(m, mfn), 0, PAGE_SIZE)
+    memset(&m.frames[mfn], 0, sizeof(frame_t))
     m.m2p[mfn] = m.free_head        # free frames are chained through their own M2P entries, guests never see them
     m.free_head = mfn
+
+
+cdef void free_frame(machine_t *m, uint64_t mfn) noexcept nogil:
+    forget_frame(m, mfn)
+    memset(frame_pointer(m, mfn), 0, PAGE_SIZE)
 
 
 cdef int get_page(domain_t *d, uint64_t mfn) noexcept nogil:
@@ -85,9 +89,12 @@ cdef int get_page(domain_t *d, uint64_t mfn) noexcept nogil:
 
 
 cdef void put_page(machine_t *m, uint64_t mfn) noexcept nogil:
+    cdef uint32_t i
     m.frames[mfn].count -= 1
     if m.frames[mfn].count == 0:
         free_frame(m, mfn)
+        for i in range(m.nr_domains):       # nobody's TLB may still reach it
+            m.domains[i].need_flush = 1
 
 
 cdef int release_page(domain_t *d, uint64_t mfn) noexcept nogil:
@@ -100,6 +107,5 @@ cdef int release_page(domain_t *d, uint64_t mfn) noexcept nogil:
         return -XEN_EINVAL
     f.flags &= ~FRAME_ALLOCATED
     d.nr_pages -= 1
-    d.need_flush = 1
     put_page(d.machine, mfn)
     return 0

@@ -121,7 +121,8 @@ ctypedef struct vcpu_t:
     uint32_t poll_port
     uint32_t virq_port[32]
     uint64_t info_mfn
-    xen_vcpu_info *info
+    xen_vcpu_info *info      # in shared_info, or where the guest registered it
+    xen_vcpu_info own_info   # of vCPUs that have no place in shared_info, until they register one
     uint64_t runstate_time[4]
     uint64_t runstate_entry
     uint64_t exceptions[32]  # how many of each were delivered
@@ -196,6 +197,7 @@ ctypedef struct machine_t:
     int64_t host_offset      # host ns that belong to tick 0
     int64_t host_poll        # host ns of the next look at the host
     uint32_t countdown       # host clock: blocks until it is read again
+    uint8_t running_now      # inside Engine.run
     uint32_t nr_domains
     domain_t **domains       # index is an arbitrary slot; domain 0 first
     uint32_t capacity

@@ -39,11 +39,12 @@ class HypercallDomain(Protocol):
     """What handlers may ask of the domain that calls."""
 
     guest: GuestDomain
-    engine: Engine
     events: EventChannels
     grants: GrantTable
     handle: bytes
 
+    @property
+    def engine(self) -> Engine: ...
     def hypervisor_log(self, text: bytes) -> None: ...
 
 

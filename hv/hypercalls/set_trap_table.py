@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 
-from hv.abi.errno import XEN_EINVAL
 from hv.abi.arch_x86_xen import trap_info
+from hv.abi.errno import XEN_EINVAL
 from hv.hypercalls.registry import Call, hypercall
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from hv.abi import event_channel as evtchn
 from hv.backends.store import StoreBackend
@@ -147,6 +147,14 @@ class Machine:
         except XenStoreError:
             pass
 
+    def connect_log(self, file: BinaryIO) -> None:
+        """Write the hypervisor log to a file object."""
+
+        def listener(name: str, text: bytes) -> None:
+            file.write(text)
+
+        self.log_listeners.append(listener)
+
     def log(self, domain: Domain, text: bytes) -> None:
         """The hypervisor log: what guests say by console_io."""
         for listener in self.log_listeners:
@@ -174,7 +182,9 @@ class Machine:
             raise Timeout(f"the guests were still running after {timeout:g} s")
         return outcome
 
-    def run_until(self, satisfied: Callable[[], bool], timeout: float | None = None, until_ns: int | None = None) -> str:
+    def run_until(
+        self, satisfied: Callable[[], bool], timeout: float | None = None, until_ns: int | None = None
+    ) -> str:
         """As `run`, and "satisfied" as soon as the condition holds; "timeout" is returned instead of raised."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -203,8 +213,8 @@ class Machine:
         sources = [source for source in self.inputs if source.open]
         pause = left
         if reason == "wait":
-            wake = self.engine.wake_in_ns
-            pause = wake / 1e9 if left is None else min(left, wake / 1e9)
+            wake = (self.engine.wake_in_ns or 0) / 1e9
+            pause = wake if left is None else min(left, wake)
         elif not sources:
             return all(domain.ended for domain in self.domains)
         if sources:
@@ -230,7 +240,9 @@ class Machine:
     def __enter__(self) -> Machine:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

@@ -49,11 +49,13 @@ def run(image: str, options: GuestOptions) -> Result:
     with Machine(clock=options.clock or "virtual") as machine:
         log = options.open_log()
         if log is not None:
-            machine.log_listeners.append(lambda name, text: log.write(text) and None)
+            machine.connect_log(log)
         domain = options.create(machine, image)
         limit = options.timeout or DEFAULT_TIMEOUT
         outcome = machine.run_until(lambda: False, limit, options.until)
         if not domain.ended:
-            why = {"timeout": f"timeout after {limit:g} s", "idle": "it waits for nothing"}.get(outcome, "stopped by --until")
+            why = {"timeout": f"timeout after {limit:g} s", "idle": "it waits for nothing"}.get(
+                outcome, "stopped by --until"
+            )
             return Result("CRASH", why, domain.console.output.decode(errors="replace"))
         return judge(domain.console.output, domain.reason, domain.exit_code)

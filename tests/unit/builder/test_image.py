@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
-import io
+import shutil
+import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +106,48 @@ def broken(data: bytes, position: int, value: int) -> bytes:
     return bytes(changed)
 
 
+def patched(data: bytes, layout: str, *places: tuple[int, int]) -> bytes:
+    """The image with numbers put at (position, value)."""
+    changed = bytearray(data)
+    for position, value in places:
+        struct.pack_into(layout, changed, position, value)
+    return bytes(changed)
+
+
+E_PHOFF, E_SHOFF, E_PHNUM, E_SHENTSIZE, E_SHNUM = 32, 40, 56, 58, 60
+SECOND_PHDR = 64 + 56  # p_type; p_offset is 8 bytes further, p_filesz 32
+MASK64 = (1 << 64) - 1
+
+
+def many_sections(count: int) -> bytes:
+    data = pv()
+    table = patched(data + bytes(64 * count), "<Q", (E_SHOFF, len(data)))
+    return patched(table, "<H", (E_SHENTSIZE, 64), (E_SHNUM, count))
+
+
+def many_segments(count: int) -> bytes:
+    data = pv()
+    table = patched(data + data[64 : 64 + 112] + bytes(56 * count), "<Q", (E_PHOFF, len(data)))
+    return patched(table, "<H", (E_PHNUM, count))
+
+
+def endless_sections() -> bytes:
+    """Extended numbering, which libelf does not know: no section, or 2**64 - 1 of them."""
+    return patched(patched(many_sections(1), "<H", (E_SHNUM, 0)), "<Q", (len(pv()) + 32, MASK64))
+
+
+def odd_segment(kind: int, offset: int, filesz: int) -> bytes:
+    """A guest with a segment that is not loaded, and that nobody can read."""
+    data = pv(loads=[Load(0x100000), Load(0x200000)])
+    places = ((SECOND_PHDR + 8, offset), (SECOND_PHDR + 32, filesz))
+    return patched(patched(data, "<Q", *places), "<I", (SECOND_PHDR, kind))
+
+
+def odd_section(kind: int) -> bytes:
+    """A guest with a section that links to no other and has no rows."""
+    return pv(sections=[Section(".odd", kind, b"x" * 7, link=99)])
+
+
 def pvh(*extra: Any, **fields: Any) -> bytes:
     return Writer(notes=[notes((PHYS32_ENTRY, 0x100000), *extra)], **fields).bytes_()
 
@@ -142,6 +188,9 @@ REFUSALS: dict[str, tuple[bytes, str]] = {
     "stride": (broken(pv(), 54, 8), "its program headers have 8 bytes instead of 56"),
     "headers cut": (pv()[:100], "its program headers lie beyond the end of the file"),
     "sections cut": (legacy("LOADER=generic")[:-1], "its section headers lie beyond the end"),
+    "headers beyond 2**64": (patched(pv(), "<Q", (E_PHOFF, MASK64)), "its program headers lie"),
+    "many sections": (many_sections(4097), "ELF with 4097 section headers, more than 4096"),
+    "many segments": (many_segments(65535), "ELF with 65535 program headers, more than 4096"),
     "segment cut": (
         broken(pv(), 64 + 35, 1),
         "truncated ELF: the segment at 0x100000 lies beyond the end of the file",
@@ -219,6 +268,19 @@ ACCEPTED: dict[str, bytes] = {
     "unknown optional feature": pv((FEATURES, "flux")),
     "position-independent": pv(kind=3),
     "notes in a section": Writer(sections=[Section(".note", SHT_NOTE, notes(*PV))]).bytes_(),
+    "4096 sections": many_sections(4096),
+    "4096 segments": many_segments(4096),
+    "sections nowhere": patched(pv(), "<Q", (E_SHOFF, MASK64)),
+    "endless sections": endless_sections(),
+    "wide headers nowhere": patched(pv(), "<H", (E_SHENTSIZE, 3)),
+    **{
+        f"odd segment of type {kind:#x} at {offset:#x} with {filesz:#x} bytes": odd_segment(
+            kind, offset, filesz
+        )
+        for kind in (0, 2, 3, 4, 5, 6, 7, 0x6474E551, 0x70000000)
+        for offset, filesz in ((0, 1 << 40), (5, MASK64), (1 << 63, 0))
+    },
+    **{f"odd section of type {kind:#x}": odd_section(kind) for kind in range(20)},
     "segments that touch": pv(loads=[Load(0x100000), Load(0x100010)]),
     "64 GiB": pv(loads=[Load(0x100000, memsz=64 << 30)]),
     "up to the top": pv((VIRT_BASE, HIGH), (ENTRY, (1 << 64) - 16), loads=[Load(0x80000000 - 16)]),
@@ -230,11 +292,25 @@ def test_accepted(data: bytes) -> None:
     image.load(data, "tiny")
 
 
-def test_a_library_of_its_own_reads_the_same() -> None:
-    elffile = pytest.importorskip("elftools.elf.elffile")
+def test_only_reading_an_elf_file_imports_the_library() -> None:
+    script = (
+        "import sys; from hv.builder import image, symbols; "
+        "sys.exit(any(name.startswith('elftools') for name in sys.modules))"
+    )
+    root = Path(image.__file__).parents[2]
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=root)
+
+
+@pytest.mark.skipif(shutil.which("readelf") is None, reason="readelf is not installed")
+def test_readelf_reads_the_same(tmp_path: Path) -> None:
     data = pv(loads=[Load(0x200000, b"data", 0x1000), Load(0x100000)])
     guest = image.load(data, "tiny")
-    theirs = list(elffile.ELFFile(io.BytesIO(data)).iter_segments("PT_LOAD"))
-    assert sorted((s["p_paddr"], s.data(), s["p_memsz"]) for s in theirs) == [
-        (s.vaddr, bytes(s.data), s.memory_size) for s in guest.segments
-    ]
+    (tmp_path / "tiny").write_bytes(data)
+    command = ["readelf", "--wide", "--segments", str(tmp_path / "tiny")]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    theirs = []
+    for line in lines:
+        if line.split()[:1] == ["LOAD"]:
+            offset, _, paddr, filesz, memsz = (int(n, 16) for n in line.split()[1:6])
+            theirs.append((paddr, data[offset : offset + filesz], memsz))
+    assert sorted(theirs) == [(s.vaddr, bytes(s.data), s.memory_size) for s in guest.segments]

@@ -99,6 +99,7 @@ def test_bsd_symbols_stand_behind_the_kernel() -> None:
     assert [s["sh_type"] for s in sections] == ["SHT_NULL", "SHT_SYMTAB", "SHT_STRTAB"]
     assert (sections[1].data(), sections[2].data()) == (TABLE, STRINGS)
     assert sections[1]["sh_link"] == 2
+    assert area[4:20] == guest.elf[:16]
 
 
 def test_bsd_guest_without_symbols() -> None:

@@ -1,0 +1,91 @@
+"""Every bundled guest ends as its header says, with exactly that output, and every run is like the one before."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hv
+from guests import build
+from hv.machine.images import bundled
+
+HEADERS = [build.read_header(source) for source in sorted(Path(build.ROOT).glob("*.s"))]
+NAMES = [header["name"] for header in HEADERS]
+
+
+def boot(image: Path | str, **options: Any) -> tuple[int | None, str, int]:
+    """Run one guest alone to its end: (exit code, console output, virtual time of the end in ns)."""
+    with hv.Machine() as machine:
+        domain = machine.create(image, **options)
+        machine.run(timeout=30)
+        return domain.exit_code, domain.console.output.decode(), machine.now_ns
+
+
+@pytest.mark.parametrize("guest", HEADERS, ids=NAMES)
+def test_does_what_its_header_says(guest: dict[str, Any], images: Path) -> None:
+    code, output, _ = boot(images / guest["name"])
+    assert output == guest["output"]
+    assert code == guest["exit"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_alike(name: str, images: Path) -> None:
+    assert boot(images / name) == boot(images / name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_steps_alike(name: str, images: Path) -> None:
+    """One instruction at a time: the same output at the same virtual time."""
+    with hv.Machine() as machine:
+        machine.engine.set_stepping(True)
+        domain = machine.create(images / name)
+        machine.run(timeout=30)
+        stepped = domain.exit_code, domain.console.output.decode(), machine.now_ns
+    assert stepped == boot(images / name)
+
+
+@pytest.mark.parametrize("memory", ["8M", "16M", "300M"])
+@pytest.mark.parametrize("name", ["start_info", "memory", "user"])
+def test_does_not_depend_on_memory(name: str, memory: str, images: Path) -> None:
+    guest = HEADERS[NAMES.index(name)]
+    assert boot(images / name, memory=memory)[:2] == (guest["exit"], guest["output"])
+
+
+def test_all_at_once(images: Path) -> None:
+    """Guests on one machine do not disturb each other; only the clock is shared."""
+    together = [guest for guest in HEADERS if guest["name"] not in ("preempt", "poll", "timer")]
+    with hv.Machine() as machine:
+        domains = [machine.create(images / guest["name"]) for guest in together]
+        machine.run(timeout=60)
+        for guest, domain in zip(together, domains, strict=True):
+            assert (domain.exit_code, domain.console.output.decode()) == (guest["exit"], guest["output"]), guest["name"]
+
+
+def test_command_line_is_shown(images: Path) -> None:
+    assert 'command line: "quiet x=1"\n' in boot(images / "start_info", cmdline="quiet x=1")[1]
+
+
+@pytest.mark.parametrize("text", ["a", "hello\r", "x" * 1024, "0123456789\r" * 1000], ids=["a", "line", "ring", "flood"])
+def test_console_echo_echoes(text: str, images: Path) -> None:
+    with hv.Machine() as machine:
+        domain = machine.create(images / "console-echo")
+        domain.console.expect("silence end this.\n")
+        domain.console.send(text)
+        machine.run(timeout=30)
+        output = domain.console.output.decode()
+    assert output.split("this.\n")[1] == text.replace("\r", "\r\n") + "Nothing to read: good-bye.\n"
+    assert domain.exit_code == 0
+
+
+def test_package_has_these_guests() -> None:
+    packaged = {guest.name: (guest.title, guest.summary, guest.expected, guest.output) for guest in bundled()}
+    if not packaged:
+        pytest.skip("the package was built in place, without its guests")
+    assert packaged == {h["name"]: (h["title"], h["summary"], h["exit"], h["output"]) for h in HEADERS}
+    assert boot("hello")[:2] == (0, HEADERS[NAMES.index("hello")]["output"])
+
+
+def test_index(images: Path) -> None:
+    assert json.loads((images / build.INDEX).read_text()) == HEADERS
+    assert sorted(path.name for path in images.iterdir()) == sorted([*NAMES, build.INDEX])
