@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 from hv.abi import emit  # noqa: E402
 from hv.abi.hypercalls import HYPERCALLS  # noqa: E402
 
+os.chdir(ROOT)
 DEBUG = os.environ.get("HV_DEBUG", "") not in ("", "0")
 GENERATED = ROOT / "build" / "generated"
 COMPILER = os.environ.get("CC", "cc")
@@ -133,7 +134,7 @@ setup(
         extensions(),
         compiler_directives=DIRECTIVES,
         include_path=[str(ROOT), str(GENERATED)],
-        build_dir=str(ROOT / "build" / ("cython-debug" if DEBUG else "cython")),
+        build_dir="build/cython-debug" if DEBUG else "build/cython",  # relative: setuptools insists
     ),
     cmdclass={"build_py": BuildPython, "build_ext": BuildExtensions},
     options={"build": {"build_base": "build/debug" if DEBUG else "build/release"}},

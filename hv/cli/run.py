@@ -26,7 +26,8 @@ Examples:
   hv run vmlinuz --ramdisk initrd --cmdline "console=hvc0"
   echo ls | hv run grub-x86_64-xen.bin --timeout 5
 At a terminal every key goes to the guest; Ctrl-] leaves.
-Exit codes: 0 powered off, 2 bad usage or image, 6 crashed, 124 timeout, 125 nothing can happen any more, 130 Ctrl-C.""",
+Exit codes: 0 powered off, 2 bad usage or image, 6 crashed, 124 timeout, 125 nothing can happen any more,
+130 Ctrl-C.""",
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @guest_options
@@ -102,7 +103,7 @@ def _report(machine: Machine, outcome: str, options: GuestOptions) -> int:
             codes.append(exit_codes.TIMEOUT)
         elif outcome == "idle":
             print(
-                f"hv: {domain.name} can never go on: its vCPUs wait for events, no timer is armed and no input can come",
+                f"hv: {domain.name} can never go on: its vCPUs wait, no timer is armed and no input can come",
                 file=sys.stderr,
             )
             codes.append(exit_codes.STUCK)

@@ -3,7 +3,7 @@
 Rules:
 
 1. A row of hv.abi.hypercalls says what there is; a handler binds to a row (`hypercall`) or to a sub-operation of it
-   (`operation`). What no handler is bound to is answered as Xen answers a domU, or -ENOSYS where hv does not have it yet.
+   (`operation`). What no handler is bound to is answered as Xen answers a domU, or -ENOSYS where hv has nothing yet.
 2. The prologue is shared: the argument structure is read before a handler and written back behind it as its row's
    direction says; an address that the guest may not use is -EFAULT.
 3. A handler returns Xen's result; it raises only for errors in hv.
