@@ -58,10 +58,11 @@ class GuestFault(Exception):
 
 
 cdef uint64_t _tsc(vcpu_t *v) noexcept nogil:
+    """RDTSC does not end a block: the time in its middle is computed, the charge for the whole of it stays."""
     cdef machine_t *m = v.domain.machine
-    if m.mode != CLOCK_HOST:
-        m.length = (<hv_env *>v.domain.env).eip - m.start
-    return ticks(m)
+    if m.mode == CLOCK_HOST:
+        return ticks(m)
+    return m.base + ((<hv_env *>v.domain.env).eip - m.start)
 
 
 cdef class Ram:

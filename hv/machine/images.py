@@ -35,7 +35,7 @@ def read(image: str | Path) -> tuple[bytes, str]:
     """(content, name) of an image; ImageError with a sentence where there is none."""
     path = Path(image)
     try:
-        if path.name == str(image) != "index.json" and not path.exists() and (BUNDLED / path).is_file():
+        if path.name == str(image) != "index.json" and not path.is_file() and (BUNDLED / path).is_file():
             path = BUNDLED / path
         return path.read_bytes(), path.name
     except FileNotFoundError:
