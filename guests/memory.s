@@ -3,8 +3,8 @@
 # A PV guest's page tables hold machine frame numbers and are used by the CPU as they are. The guest knows which machine
 # frames it has (the p2m list) and can read every entry, but its page tables are mapped read-only: changes go through
 # update_va_mapping (the entry for an address) or mmu_update (an entry at a machine address), and Xen checks each. The
-# rule is that a frame has one type at a time: it is either mapped writable somewhere, or a page table, never both. So no
-# guest can write an entry that Xen has not seen.
+# rule is that a frame has one type at a time: it is either mapped writable somewhere, or a page table, never both. So
+# no guest can write an entry that Xen has not seen.
 #
 # Look at `l1_entry` for a page walk in software, at the page fault that the handler repairs and resumes, and at the end
 # for a frame that changes its type: as long as it is mapped writable it cannot be pinned as a page table, and as long

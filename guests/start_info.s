@@ -2,9 +2,9 @@
 #
 # Two structures carry it: start_info, which rsi points at, and shared_info, whose machine address is in start_info and
 # which the guest maps for itself (map_shared_info in guest.inc, by update_va_mapping). start_info says how much memory
-# there is and in which machine frames, where the page tables are, and how to reach console and XenStore: the frame of a
-# ring and an event channel each. shared_info has the event channels' bits and every vCPU's state, and therein the clock:
-# system time is a function of the CPU's time stamp counter, with a factor and a shift that Xen writes.
+# there is and in which machine frames, where the page tables are, and how to reach console and XenStore: the frame of
+# a ring and an event channel each. shared_info has the event channels' bits and every vCPU's state, and therein the
+# clock: system time is a function of the CPU's time stamp counter, with a factor and a shift that Xen writes.
 #
 # Everything printed is the same on every run; look at the code for the fields, and at `system_time` in guest.inc.
 #

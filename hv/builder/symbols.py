@@ -15,6 +15,7 @@ Headers are pyelftools'. The rows of the symbol table are read here: pyelftools 
 from __future__ import annotations
 
 import struct
+from copy import copy
 
 from hv.builder.elf import SHT_STRTAB, Elf, SectionHeader
 
@@ -75,21 +76,13 @@ def _bsd_header(
 ) -> bytes:
     """The image's own header, cut down to three sections: none, symbols, strings."""
     ehdr, shdr = elf.structs.Elf_Ehdr, elf.structs.Elf_Shdr
-    header = {
-        **elf.header,
-        "e_version": "EV_CURRENT",
-        "e_phoff": 0,
-        "e_shoff": ehdr.sizeof(),
-        "e_ehsize": ehdr.sizeof(),
-        "e_phentsize": 0,
-        "e_phnum": 0,
-        "e_shentsize": shdr.sizeof(),
-        "e_shnum": 3,
-        "e_shstrndx": 0,
-    }
-    # The symbols' names are in section 2 now.
-    table = {**tables[0].row, "sh_offset": table_at, "sh_link": 2}
-    strings = {**tables[1].row, "sh_offset": strings_at}
+    header, table, strings = (copy(row) for row in (elf.header, *(t.row for t in tables)))
+    sizes = {"e_ehsize": ehdr.sizeof(), "e_phentsize": 0, "e_shentsize": shdr.sizeof()}
+    counts = {"e_phnum": 0, "e_shnum": 3, "e_shstrndx": 0}
+    offsets = {"e_phoff": 0, "e_shoff": ehdr.sizeof()}
+    header.update({"e_version": "EV_CURRENT"} | sizes | counts | offsets)
+    table.update({"sh_offset": table_at, "sh_link": 2})  # the symbols' names are in section 2 now
+    strings.update({"sh_offset": strings_at})
     identification = elf.data[:16]  # with its padding, which pyelftools does not build
     sections = bytes(shdr.sizeof()) + shdr.build(table) + shdr.build(strings)
     return identification + ehdr.build(header)[len(identification) :] + sections

@@ -5,6 +5,7 @@ from hv.fastpath.state cimport machine_t, vcpu_t
 cdef enum:
     TICKS_PER_NS = 4             # one tick is one byte of guest code; the guests' TSC counts them: 4 GHz
     HYPERCALL_TICKS = 400        # what a hypercall costs in virtual time: 100 ns
+    EXCEPTION_TICKS = 400        # what an exception costs: 100 ns
     QUANTUM_TICKS = 4000000      # 1 ms
 
 cdef uint64_t ticks(machine_t *m) noexcept nogil
@@ -14,5 +15,6 @@ cdef void rearm(machine_t *m) noexcept nogil
 cdef void block(machine_t *m, uint64_t address, uint32_t size) noexcept nogil
 cdef void host_tick(machine_t *m) noexcept nogil
 cdef void fire_timers(machine_t *m) noexcept nogil
+cdef void look_at_host(machine_t *m) noexcept nogil
 cdef bint idle(machine_t *m) noexcept nogil
 cdef vcpu_t *next_runnable(machine_t *m) noexcept nogil

@@ -143,8 +143,10 @@ cdef void _deadline(machine_t *m) noexcept nogil:
     set_limit(m)
 
 
-cdef void _look_at_host(machine_t *m) noexcept nogil:
+cdef void look_at_host(machine_t *m) noexcept nogil:
     """Every SOFT_TICKS; back to Python for signals, input and timeouts every HOST_POLL_NS."""
+    if m.base < m.soft and m.mode != CLOCK_HOST:
+        return
     m.soft = m.base + SOFT_TICKS
     set_limit(m)
     if host_ns() >= m.host_poll and not m.stop:
@@ -180,10 +182,9 @@ cdef void block(machine_t *m, uint64_t address, uint32_t size) noexcept nogil:
     if m.base >= m.hard:
         _deadline(m)
         _enter_guest_anew(d)
-    if m.base >= m.soft:
-        _look_at_host(m)
-        if m.stop:
-            leave_now(d)
+    look_at_host(m)
+    if m.stop:
+        leave_now(d)
     if m.stepping and m.steps_left == 0:
         m.stop = STOP_STEP
         leave_now(d)
@@ -200,8 +201,7 @@ cdef void host_tick(machine_t *m) noexcept nogil:
     m.countdown = HOST_BLOCKS
     if ticks(m) >= m.hard:
         _deadline(m)
-    if host_ns() >= m.host_poll and not m.stop:
-        m.stop = STOP_HOST
+    look_at_host(m)
     _enter_guest_anew(m.running)
 
 

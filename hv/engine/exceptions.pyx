@@ -9,6 +9,7 @@ Rules:
 Behaviour: Xen 4.17, arch/x86/traps.c and x86_64/entry.S.
 """
 from libc.stdint cimport uint32_t, uint64_t
+from hv.engine.clock cimport EXCEPTION_TICKS, look_at_host
 from hv.engine.cpu cimport flush_tlb, leave, one_instruction_next, set_task_switched
 from hv.engine.emulate cimport forced_cpuid, privileged
 from hv.engine.hypercall cimport drain_host_events
@@ -33,12 +34,14 @@ cdef void on_exception(vcpu_t *v, int vector) noexcept nogil:
     cdef hv_env *env = <hv_env *>d.env
     cdef machine_t *m = d.machine
     m.armed = 0
+    m.base += EXCEPTION_TICKS
     if m.fetch_fault:
         m.fetch_fault = 0
         if vector == VECTOR_PF and _straddles(m, d, env):
             return
-    else:
+    elif vector != VECTOR_DB and env.eip - m.start <= m.length:     # a single step ends a complete block, perhaps elsewhere
         m.length = env.eip - m.start
+    look_at_host(m)                                     # exceptions alone, without a block between, must not stall hv
     if env.exception_is_int:
         _software_interrupt(v, vector)
     else:

@@ -12,7 +12,7 @@ Behaviour: Xen 4.17 (arch/x86/pv/hypercall.c, mm.c, common/multicall.c, common/s
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from xen_abi cimport *
 from hv.engine.clock cimport HYPERCALL_TICKS, TICKS_PER_NS, rearm, system_time
-from hv.engine.cpu cimport flush_page, flush_tlb, get_flags, leave_now, set_task_switched
+from hv.engine.cpu cimport flush_page, flush_tlb, get_flags, leave_now, restart_block, set_task_switched
 from hv.engine.traps cimport deliver_events, iret, load_segment, segment_base, set_flat_segments, syscall_entry
 from hv.engine.unicorn cimport *
 from hv.fastpath.evtchn cimport is_pending, send, unmask
@@ -95,6 +95,8 @@ cdef void back_to_guest(vcpu_t *v) noexcept nogil:
         flush_tlb(d)
     if d.machine.stop:
         leave_now(d)
+    if (<hv_env *>d.env).eflags & FLAG_TF:      # returning here would raise #DB before the guest's next instruction
+        restart_block(d)
 
 
 cdef int64_t _dispatch(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogil:
