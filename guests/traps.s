@@ -21,6 +21,7 @@
 #   hlt: #GP at it, error 0x0, cs 0xe030, ss 0xe02b, events masked 0 -> 0
 #   read: #PF at it, error 0x0, cs 0xe030, ss 0xe02b, events masked 0 -> 0, address 0xdead0000
 #   write: #PF at it, error 0x2, cs 0xe030, ss 0xe02b, events masked 0 -> 0, address 0xdead0008
+#   single step: #DB behind 5 instructions
 #   rcx and r11 came back: yes
 
         .include "guest.inc"
@@ -55,6 +56,18 @@ main:
         attempt "read", mov (%rbx), %eax
         attempt "write", movl $1, 8(%rbx)
 
+        pushf                                   # single step: with TF set, #DB comes behind every instruction
+        orl     $EFLAGS_TF, (%rsp)
+        popf
+        nop
+        nop
+        pushf
+        andl    $~EFLAGS_TF, (%rsp)
+        popf
+        print   "single step: #DB behind "
+        print_dec steps
+        println " instructions"
+
         print   "rcx and r11 came back: "
         shl     $16, %r14
         or      %r15, %r14
@@ -84,6 +97,10 @@ on_page_fault:
         print   ", address "
         print_hex shared_info + vcpu_info_arch_cr2
         println
+        ret
+
+on_debug:
+        incq    steps
         ret
 
 on_trap:
@@ -116,6 +133,7 @@ describe:
         ret
 
         entry   divide, on_divide
+        entry   debug, on_debug
         entry   breakpoint, on_breakpoint
         entry   undefined, on_undefined
         entry   protection, on_protection, error=1
@@ -125,6 +143,7 @@ describe:
         .data
         .balign 8
 traps:  trap    0, 0, divide
+        trap    1, 0, debug
         trap    3, 3 | 4, breakpoint
         trap    6, 0, undefined
         trap    13, 0, protection
@@ -136,3 +155,4 @@ traps:  trap    0, 0, divide
         .bss
         .balign 8
 behind: .skip   8
+steps:  .skip   8

@@ -49,8 +49,12 @@ cdef enum:
 cdef extern from * nogil:
     """
     #define HV_NEVER 0xffffffffffffffffULL
+    /* A hint only: machine memory must not lie between the libraries and Unicorn's translated code, because calls from
+     * that code to helpers are direct only within 2 GiB. */
+    #define FAR_AWAY 0x200000000000ULL
     """
     const uint64_t HV_NEVER
+    const uintptr_t FAR_AWAY
 
 
 class GuestFault(Exception):
@@ -72,7 +76,7 @@ cdef class Ram:
     cdef size_t size
 
     def __cinit__(self, size_t size):
-        self.base = <uint8_t *>c_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        self.base = <uint8_t *>c_mmap(<void *>FAR_AWAY, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
         if <uintptr_t>self.base == <uintptr_t>-1:
             self.base = NULL
             raise EngineError(f"cannot reserve {size >> 20} MiB of address space for the machine: is there an ulimit -v?")
@@ -103,7 +107,7 @@ cdef class Engine:
         self._ram = Ram(frames << PAGE_SHIFT)
         self.ram = memoryview(self._ram)
         self._frame_bytes = frames * sizeof(frame_t)
-        self.m.frames = <frame_t *>c_mmap(NULL, self._frame_bytes, PROT_READ | PROT_WRITE,
+        self.m.frames = <frame_t *>c_mmap(<void *>FAR_AWAY, self._frame_bytes, PROT_READ | PROT_WRITE,
                                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
         if <uintptr_t>self.m.frames == <uintptr_t>-1:
             self.m.frames = NULL

@@ -3,7 +3,7 @@
 
 Rules:
 * `pending` is only ever set here and cleared by the guest; a bit that is already set sends nothing further.
-* The selector bit is set before the upcall flag; a blocked vCPU wakes on the flag's or a polled port's 0 -> 1 change.
+* The selector bit is set before the upcall flag, and the flag only with it; a blocked vCPU wakes when the flag is set.
 * Domain 0 is hv itself: its pending bits are host memory, and the machine is told to drain them.
 
 Specification: event_channel.h and the comments on shared_info in xen.h; Xen 4.17 common/event_2l.c.
@@ -26,7 +26,10 @@ cdef void _check_pollers(domain_t *d, uint32_t port) noexcept nogil:
 
 
 cdef void _upcall(vcpu_t *v, uint32_t port) noexcept nogil:
-    v.info.evtchn_pending_sel |= <uint64_t>1 << (port >> 6)
+    cdef uint64_t word = <uint64_t>1 << (port >> 6)
+    if v.info.evtchn_pending_sel & word:        # the guest has not looked since the last event of this word
+        return
+    v.info.evtchn_pending_sel |= word
     if not v.info.evtchn_upcall_pending:
         v.info.evtchn_upcall_pending = 1
         wake(v)

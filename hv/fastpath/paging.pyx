@@ -56,7 +56,7 @@ cdef int _get_l1_target(domain_t *d, uint64_t entry) noexcept nogil:
     if mfn >= d.machine.nr_frames:
         return -XEN_EINVAL if entry & ADDRESS_MASK == HV_NO_FRAME else -XEN_EPERM
     if not owns(d, mfn):
-        return -XEN_EBUSY if d.machine.frames[mfn].owner else -XEN_EINVAL
+        return -XEN_EBUSY
     if entry & PTE_RW:
         return -XEN_EBUSY if get_page_and_type(d, mfn, TYPE_WRITABLE) else 0
     return get_page(d, mfn)

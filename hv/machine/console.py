@@ -91,12 +91,26 @@ class Console:
             return found is not None
 
         if not satisfied():
-            outcome = self._domain.machine.run_until(lambda: satisfied() or self._domain.ended, timeout)
+            outcome = self._run_until_output(satisfied, timeout)
             if not satisfied():
                 self._give_up(pattern, outcome, timeout)
         assert found is not None
         self._consumed = found.end()
         return found
+
+    def _run_until_output(self, satisfied: Callable[[], bool], timeout: float) -> str:
+        """Run; stop at the output that satisfies, in virtual time, whatever the host's speed."""
+        machine = self._domain.machine
+
+        def stop_at_once(_: bytes) -> None:
+            if satisfied():
+                machine.engine.stop()
+
+        self.listeners.append(stop_at_once)
+        try:
+            return machine.run_until(lambda: satisfied() or self._domain.ended, timeout)
+        finally:
+            self.listeners.remove(stop_at_once)
 
     def _give_up(self, pattern: Pattern, outcome: str, timeout: float) -> None:
         tail = self.output[self._consumed :][-200:].decode(errors="replace")
