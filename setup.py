@@ -89,7 +89,7 @@ DIRECTIVES = {
     "language_level": 3,
     "boundscheck": DEBUG,
     "wraparound": DEBUG,
-    "overflowcheck": False,  # ticks, indices and flags wrap on purpose; bounds are checked where guests give them
+    "overflowcheck": DEBUG,
     "cdivision": True,
     "initializedcheck": DEBUG,
     "nonecheck": DEBUG,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # guest_kit
+TESTS = Path(__file__).resolve().parent
+sys.path.insert(0, str(TESTS))  # guest_kit, debian_packages
 
-from guest_kit import build
+import debian_packages  # noqa: E402
+from guest_kit import build  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +22,24 @@ def bundled_guests(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundled")
     build.build_all(folder, os.environ.get("CC", "cc"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def debian_package() -> Callable[[str], Path]:
+    """The unpacked files of a Debian package, by its name; the test fails where it can not be fetched."""
+
+    def get(name: str) -> Path:
+        try:
+            return debian_packages.unpacked(name)
+        except debian_packages.PackageError as error:
+            pytest.fail(str(error), pytrace=False)
+
+    return get
+
+
+@pytest.fixture(autouse=True)
+def xen_headers(request: pytest.FixtureRequest, debian_package: Callable[[str], Path]) -> None:
+    """tests/abi compares with the headers of libxen-dev: of the system, of HV_XEN_HEADERS, or fetched."""
+    wanted = request.node.path.is_relative_to(TESTS / "abi") and request.node.path.name == "test_against_headers.py"
+    if wanted and "HV_XEN_HEADERS" not in os.environ and not Path("/usr/include/xen/xen.h").exists():
+        os.environ["HV_XEN_HEADERS"] = str(debian_package("libxen-dev") / "usr/include")

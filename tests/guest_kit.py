@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import hv
 from hv.abi import emit, errno
 from hv.abi import hypercalls as rows
@@ -62,6 +64,11 @@ def boot(text: str, *, stepping: bool = False, **options: Any) -> tuple[str, int
         domain = machine.create(assemble(text), **options)
         machine.run(timeout=30)
         return domain.console.output.decode(), domain.exit_code, machine.engine.ticks
+
+
+def known_bug(reason: str, *, strict: bool = True) -> pytest.MarkDecorator:
+    """A row that shows an error of hv: it says what is wrong, and fails when that is repaired, so that the mark goes."""
+    return pytest.mark.xfail(reason=reason, strict=strict)
 
 
 def error_name(result: int) -> int | str:

@@ -90,6 +90,7 @@ cdef int get_page(domain_t *d, uint64_t mfn) noexcept nogil:
 
 cdef void put_page(machine_t *m, uint64_t mfn) noexcept nogil:
     cdef uint32_t i
+    assert m.frames[mfn].count > 0
     m.frames[mfn].count -= 1
     if m.frames[mfn].count == 0:
         free_frame(m, mfn)

@@ -164,6 +164,7 @@ cdef int get_page_and_type(domain_t *d, uint64_t mfn, int type) noexcept nogil:
 
 cdef void put_page_and_type(domain_t *d, uint64_t mfn) noexcept nogil:
     cdef frame_t *f = &d.machine.frames[mfn]
+    assert f.type_count > 0
     f.type_count -= 1
     if f.type_count == 0:
         f.flags &= ~FRAME_VALIDATED
