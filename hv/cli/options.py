@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
 from hv.errors import ConfigError
-
-if TYPE_CHECKING:
-    from hv.machine.domain import Domain
-    from hv.machine.machine import Machine
 
 
 @dataclass(slots=True)
@@ -30,15 +26,9 @@ class GuestOptions:
     until: int | None
     hypervisor_log: str | None
 
-    def create(self, machine: Machine, image: str) -> Domain:
-        return machine.create(
-            image,
-            memory=self.memory,
-            vcpus=self.vcpus,
-            cmdline=self.cmdline,
-            ramdisk=self.ramdisk,
-            name=self.name,
-        )
+    def creation(self) -> dict[str, Any]:
+        """What `Machine.create` takes."""
+        return {name: getattr(self, name) for name in ("memory", "vcpus", "cmdline", "ramdisk", "name")}
 
     def open_log(self) -> BinaryIO | None:
         """The hypervisor log's file; None is stderr."""

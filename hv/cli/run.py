@@ -43,7 +43,7 @@ def command(images: tuple[str, ...], options: GuestOptions) -> int:
     clock = options.clock or ("paced" if at_terminal else "virtual")
     with Machine(clock=clock) as machine:
         _connect_log(machine, options)
-        domains = [options.create(machine, image) for image in images]
+        domains = [machine.create(image, **options.creation()) for image in images]
         for domain in domains:
             domain.console.listeners.append(_to_stdout)
         if source is not None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, BinaryIO
+
 import click
 
 from hv.cli.options import GuestOptions, guest_options
+
+if TYPE_CHECKING:
+    from hv.testing.xtf import Result
 
 
 @click.command(
@@ -20,15 +25,24 @@ Exit codes, the worst of all tests: 0 success, 3 skip, 4 error, 5 failure, 6 cra
 @guest_options
 def command(images: tuple[str, ...], verbose: bool, options: GuestOptions) -> int:
     """Run each IMAGE on a machine of its own and read its result from the console (Xen Test Framework's protocol)."""
-    from hv.testing.xtf import run
-
     worst = 0
+    log = options.open_log()
     width = max(len(image.rpartition("/")[2]) for image in images)
     for image in images:
-        result = run(image, options)
+        result = _run(image, options, log)
         worst = max(worst, result.code)
         detail = f"  {result.detail}" if result.detail else ""
         click.echo(f"{image.rpartition('/')[2]:<{width}}  {result.name}{detail}")
         if verbose or result.code > 3:
             click.echo("".join(f"    {line}\n" for line in result.console.splitlines()), nl=False)
     return worst
+
+
+def _run(image: str, options: GuestOptions, log: BinaryIO | None) -> Result:
+    from hv.machine.machine import Machine
+    from hv.testing.xtf import run
+
+    with Machine(clock=options.clock or "virtual") as machine:
+        if log is not None:
+            machine.connect_log(log)
+        return run(machine, image, options.timeout, options.until, **options.creation())

@@ -185,16 +185,16 @@ cdef int64_t hot_mmu_update(vcpu_t *v, uint64_t *args) noexcept nogil:
 
 
 cdef int64_t hot_update_va_mapping(vcpu_t *v, uint64_t *args) noexcept nogil:
-    cdef uint64_t flags = args[2], mask
+    cdef uint64_t kind = args[2] & UVMF_FLUSHTYPE_MASK, whom = args[2] & ~<uint64_t>UVMF_FLUSHTYPE_MASK, mask
     cdef int rc = update_l1_of(v, args[0], args[1])
-    if rc:
+    if rc or (kind != UVMF_TLB_FLUSH and kind != UVMF_INVLPG):
         return rc
-    if flags & ~<uint64_t>(UVMF_FLUSHTYPE_MASK | UVMF_ALL):        # a pointer to a vCPU mask
-        if copy_from_guest(v, &mask, flags & ~<uint64_t>UVMF_FLUSHTYPE_MASK, 8):
+    if whom != UVMF_LOCAL and whom != UVMF_ALL:         # a pointer to a mask of vCPUs; they share one TLB here
+        if copy_from_guest(v, &mask, whom, (v.domain.nr_vcpus + 7) // 8):
             return -XEN_EFAULT
-    if flags & UVMF_FLUSHTYPE_MASK == UVMF_TLB_FLUSH:
+    if kind == UVMF_TLB_FLUSH:
         v.domain.need_flush = 1
-    elif flags & UVMF_FLUSHTYPE_MASK == UVMF_INVLPG:
+    else:
         flush_page(v.domain, args[0])
     return 0
 
@@ -459,8 +459,10 @@ cdef int64_t hot_multicall(vcpu_t *v, uint64_t *args) noexcept nogil:
             args[1] = count - i
             copy_to_guest(v, va + 16, entry.args, sizeof(entry.args))
             return PREEMPTED
-        if copy_to_guest(v, va + 8, &entry.result, 8):
+        if copy_to_guest(v, va + 8, &entry.result, 8) and entry.op != __HYPERVISOR_iret:
             return -XEN_EFAULT
+        if entry.op == __HYPERVISOR_iret:               # the caller is gone: the rest is not run
+            return <int64_t>entry.result
         args[0] += sizeof(entry)
     return 0
 

@@ -202,7 +202,7 @@ class Domain:
         rebooting = not guest.crashed and guest.shutdown_code == sched.SHUTDOWN_reboot
         ending = self._describe()
         if ending[1] == EXIT_CRASHED:
-            from hv.debug.crash_report import report
+            from hv.machine.crash_report import report
 
             self.crash_report = report(self, ending[0])
         again = rebooting and reboot_allowed

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hv.cli.options import GuestOptions
+    from hv.machine.machine import Machine
 
 CODES = {"SUCCESS": 0, "SKIP": 3, "ERROR": 4, "FAILURE": 5, "CRASH": 6}
 _RESULT = re.compile(rb"^Test result: (SUCCESS|SKIP|ERROR|FAILURE)\r?$", re.MULTILINE)
@@ -42,20 +42,14 @@ def judge(console: bytes, ending: str, exit_code: int | None) -> Result:
     return Result(lines[0].decode(), "", text)
 
 
-def run(image: str, options: GuestOptions) -> Result:
-    """Run one test on a machine of its own."""
-    from hv.machine.machine import Machine
-
-    with Machine(clock=options.clock or "virtual") as machine:
-        log = options.open_log()
-        if log is not None:
-            machine.connect_log(log)
-        domain = options.create(machine, image)
-        limit = options.timeout or DEFAULT_TIMEOUT
-        outcome = machine.run_until(lambda: False, limit, options.until)
-        if not domain.ended:
-            why = {"timeout": f"timeout after {limit:g} s", "idle": "it waits for nothing"}.get(
-                outcome, "stopped by --until"
-            )
-            return Result("CRASH", why, domain.console.output.decode(errors="replace"))
+def run(
+    machine: Machine, image: str, timeout: float | None = None, until_ns: int | None = None, **options: Any
+) -> Result:
+    """Run one test as the only domain of `machine`; `options` are those of `Machine.create`."""
+    domain = machine.create(image, **options)
+    limit = timeout or DEFAULT_TIMEOUT
+    outcome = machine.run_until(lambda: False, limit, until_ns)
+    if domain.ended:
         return judge(domain.console.output, domain.reason, domain.exit_code)
+    why = {"timeout": f"timeout after {limit:g} s", "idle": "it waits for nothing"}.get(outcome, "stopped by --until")
+    return Result("CRASH", why, domain.console.output.decode(errors="replace"))

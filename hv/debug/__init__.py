@@ -1,1 +1,0 @@
-"""What helps a person to see why a guest does what it does."""
