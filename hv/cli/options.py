@@ -53,9 +53,8 @@ OPTIONS = (
     click.option(
         "--clock",
         type=click.Choice(["virtual", "paced", "host"]),
-        help="virtual: deterministic, idle time skipped (default); paced: idle follows the host (default at a terminal);"
-        " "
-        "host: the host's clock.",
+        help="virtual: deterministic, idle time skipped (default); paced: idle follows the host (default at a "
+        "terminal); host: the host's clock.",
     ),
     click.option(
         "--timeout",

@@ -3,8 +3,9 @@
 Rules:
 
 1. Ring output goes to `output` and to every listener, byte for byte.
-2. console_io goes to the hypervisor log. But a guest that never writes to its ring has no other voice: its console_io is
-   held for HOLD_NS of virtual time, and if the ring stays unused until then, or until the end, it becomes console output.
+2. console_io goes to the hypervisor log. But a guest that never writes to its ring has no other voice: its console_io
+   is held for HOLD_NS of virtual time, and if the ring stays unused until then, or until the end, it becomes console
+   output.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Console:
     def expect(self, pattern: Pattern, timeout: float = 30) -> re.Match[bytes]:
         """Run the machine until `pattern` appears in output not yet consumed; consume up to its end.
 
-        A str or bytes pattern is literal. Timeout after `timeout` host seconds; DomainEnded if it can not come any more.
+        A str or bytes pattern is literal. Timeout after `timeout` host seconds; DomainEnded if it can never come.
         """
         compiled = _compile(pattern)
         found: re.Match[bytes] | None = None

@@ -1,6 +1,7 @@
 """A domain: its configuration, its engine side, its devices, and how it ended.
 
-A `Domain` stays the same object when its guest reboots; each boot is a new domain of the engine with a new domid, as on Xen.
+A `Domain` stays the same object when its guest reboots; each boot is a new domain of the engine with a new domid, as on
+Xen.
 """
 
 from __future__ import annotations
