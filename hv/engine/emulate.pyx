@@ -99,7 +99,7 @@ cdef bint _iopl_ok(vcpu_t *v) noexcept nogil:
     """Guest kernel counts as ring 1 (ring 0 with VMASST architectural_iopl), guest user as ring 3."""
     cdef int ring = 3
     if v.kernel_mode:
-        ring = 0 if v.domain.vm_assist & (1 << 4) else 1
+        ring = 0 if v.domain.vm_assist & (<uint64_t>1 << 4) else 1
     return ring <= v.iopl
 
 

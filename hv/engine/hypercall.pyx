@@ -361,8 +361,6 @@ cdef int64_t hot_vcpu_op(vcpu_t *v, uint64_t *args) noexcept nogil:
             return -XEN_EINVAL
         if copy_from_guest(v, &single, args[2], sizeof(single)):
             return -XEN_EFAULT
-        if single.flags & VCPU_SSHOTTMR_future and single.timeout_abs_ns < system_time(v.domain.machine):
-            return -XEN_ETIME
         v.singleshot = _deadline(v, single.timeout_abs_ns)
     elif cmd == VCPUOP_stop_singleshot_timer:
         if target != v:

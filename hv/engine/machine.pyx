@@ -608,7 +608,7 @@ cdef class GuestDomain:
         return self._live().vm_assist
 
     @vm_assist.setter
-    def vm_assist(self, uint32_t value):
+    def vm_assist(self, uint64_t value):
         self._live().vm_assist = value
 
     # --- life

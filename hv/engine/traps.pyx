@@ -142,7 +142,7 @@ cdef int _bounce(vcpu_t *v, uint64_t handler, bint mask_events, bint with_error,
     frame[n] = env.eip
     frame[n + 1] = cs | <uint64_t>v.info.evtchn_upcall_mask << 32
     frame[n + 2] = (flags & ~<uint64_t>(FLAG_IF | FLAG_IOPL)) | (0 if v.info.evtchn_upcall_mask else FLAG_IF)
-    if v.domain.vm_assist & (1 << VMASST_TYPE_architectural_iopl):
+    if v.domain.vm_assist & (<uint64_t>1 << VMASST_TYPE_architectural_iopl):
         frame[n + 2] |= <uint64_t>v.iopl << 12
     frame[n + 3] = env.regs[RSP]
     frame[n + 4] = env.segs[SEG_SS].selector & 0xffff
@@ -250,7 +250,7 @@ cdef int64_t iret(vcpu_t *v) noexcept nogil:
             crash(v.domain, b"iret to user mode without a user page table (MMUEXT_NEW_USER_BASEPTR)")
             return 0
         toggle_mode(v)
-    if v.domain.vm_assist & (1 << VMASST_TYPE_architectural_iopl):
+    if v.domain.vm_assist & (<uint64_t>1 << VMASST_TYPE_architectural_iopl):
         v.iopl = (frame.rflags >> 12) & 3
     env.eip = frame.rip
     env.regs[RSP] = frame.rsp
