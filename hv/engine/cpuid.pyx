@@ -20,17 +20,24 @@ cdef enum:
     XEN_BASE = 0x40000000
     XEN_LAST = 0x40000005
     TSC_KHZ = 4000000
-    # leaf 1 edx: VME PSE MTRR PGE PSE36 and HTT; ecx: MONITOR, DTES64, VMX, SMX, FMA, PCID, x2APIC, TSC deadline,
-    # XSAVE, OSXSAVE, AVX, F16C, RDRAND
-    HIDE_1_EDX = (1 << 1) | (1 << 3) | (1 << 12) | (1 << 13) | (1 << 17) | (1 << 28)
-    HIDE_1_ECX = ((1 << 2) | (1 << 3) | (1 << 5) | (1 << 6) | (1 << 12) | (1 << 17) | (1 << 21) | (1 << 24) | (1 << 26)
-                  | (1 << 27) | (1 << 28) | (1 << 29) | (1 << 30))
-    HYPERVISOR = 1 << 31
-    # leaf 7 ebx: what stays is BMI1, BMI2, ADX, CLFLUSHOPT
-    SHOW_7_EBX = (1 << 3) | (1 << 8) | (1 << 19) | (1 << 23)
-    # leaf 0x80000001 edx: VME PSE MTRR PGE PSE36 PAGE1GB; ecx: what stays is LAHF, ABM, SSE4A, misaligned SSE, PREFETCHW
-    HIDE_E1_EDX = (1 << 1) | (1 << 3) | (1 << 12) | (1 << 13) | (1 << 17) | (1 << 26)
-    SHOW_E1_ECX = (1 << 0) | (1 << 5) | (1 << 6) | (1 << 7) | (1 << 8)
+
+cdef extern from * nogil:
+    """
+    #define BIT(n) (1u << (n))
+    /* leaf 1 edx: VME PSE MTRR PGE PSE36 HTT */
+    #define HIDE_1_EDX (BIT(1) | BIT(3) | BIT(12) | BIT(13) | BIT(17) | BIT(28))
+    /* leaf 1 ecx: DTES64 MONITOR VMX SMX FMA PCID x2APIC TSC-deadline XSAVE OSXSAVE AVX F16C RDRAND */
+    #define HIDE_1_ECX (BIT(2) | BIT(3) | BIT(5) | BIT(6) | BIT(12) | BIT(17) | BIT(21) | BIT(24) | BIT(26) | BIT(27) \
+                        | BIT(28) | BIT(29) | BIT(30))
+    #define HYPERVISOR BIT(31)
+    /* leaf 7 ebx, what stays: BMI1 BMI2 ADX CLFLUSHOPT */
+    #define SHOW_7_EBX (BIT(3) | BIT(8) | BIT(19) | BIT(23))
+    /* leaf 0x80000001 edx: VME PSE MTRR PGE PSE36 PAGE1GB */
+    #define HIDE_E1_EDX (BIT(1) | BIT(3) | BIT(12) | BIT(13) | BIT(17) | BIT(26))
+    /* leaf 0x80000001 ecx, what stays: LAHF ABM SSE4A misaligned-SSE PREFETCHW */
+    #define SHOW_E1_ECX (BIT(0) | BIT(5) | BIT(6) | BIT(7) | BIT(8))
+    """
+    const uint32_t HIDE_1_EDX, HIDE_1_ECX, HYPERVISOR, SHOW_7_EBX, HIDE_E1_EDX, SHOW_E1_ECX
 
 
 cdef void _xen_leaf(vcpu_t *v, uint32_t index, uint32_t subleaf, uint32_t *r) noexcept nogil:
@@ -72,8 +79,8 @@ cdef void _policy(vcpu_t *v, uint32_t leaf, uint32_t subleaf, uint32_t *r) noexc
         r[0] = 7
     elif leaf == 1:
         r[1] = (r[1] & 0x0000ff00) | (1 << 16) | (v.id * 2) << 24
-        r[2] = (r[2] & ~<uint32_t>HIDE_1_ECX) | HYPERVISOR
-        r[3] &= ~<uint32_t>HIDE_1_EDX
+        r[2] = (r[2] & ~HIDE_1_ECX) | HYPERVISOR
+        r[3] &= ~HIDE_1_EDX
     elif leaf == 7 and subleaf == 0:
         r[0] = r[2] = r[3] = 0
         r[1] &= SHOW_7_EBX
@@ -83,7 +90,7 @@ cdef void _policy(vcpu_t *v, uint32_t leaf, uint32_t subleaf, uint32_t *r) noexc
         r[0] = 0x80000008U
     elif leaf == 0x80000001U:
         r[2] &= SHOW_E1_ECX
-        r[3] &= ~<uint32_t>HIDE_E1_EDX
+        r[3] &= ~HIDE_E1_EDX
     elif leaf == 0x80000007U or leaf > 0x80000008U:
         memset(r, 0, 16)
 
