@@ -18,12 +18,12 @@ from hv.engine.cpu cimport (close_instance, enter, flush_tlb, get_flags, handler
 from hv.engine.cpuid cimport guest_cpuid
 from hv.engine.exceptions cimport on_exception
 from hv.engine.hypercall cimport drain_host_events, on_syscall
-from hv.engine.traps cimport deliver_events, set_flat_segments
+from hv.engine.traps cimport deliver_events, flat_segments, set_flat_segments
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash, shutdown, wake
 from hv.fastpath.evtchn cimport set_pending
 from hv.fastpath.frames cimport forget_frame, give_frame, give_xenheap_frame, release_page, take_frame
-from hv.fastpath.memory cimport (ACCESS_FETCH, ACCESS_READ, WALK_OK, active_root, copy_from_guest, copy_to_guest,
+from hv.fastpath.memory cimport (canonical, ACCESS_FETCH, ACCESS_READ, WALK_OK, active_root, copy_from_guest, copy_to_guest,
                                  frame_pointer, frame_written, owns, walk, walk_t)
 from hv.fastpath.paging cimport get_page_and_type, pin, put_page_and_type
 from hv.fastpath.state cimport *
@@ -339,6 +339,21 @@ cdef void _free_memory(machine_t *m, domain_t *d) noexcept:
         madvise(frame_pointer(m, first), (mfn - first) << PAGE_SHIFT, MADV_DONTNEED)
 
 
+cdef bint _context_is_sane(const xen_vcpu_guest_context *c) noexcept nogil:
+    cdef uint32_t i
+    if not (canonical(c.user_regs.rip) and canonical(c.user_regs.rsp) and canonical(c.kernel_sp)
+            and canonical(c.fs_base) and canonical(c.gs_base_kernel) and canonical(c.gs_base_user)
+            and canonical(c.event_callback_eip) and canonical(c.syscall_callback_eip)
+            and canonical(c.failsafe_callback_eip) and canonical(c.ldt_base)):
+        return False
+    for i in range(256):
+        if not canonical(c.trap_ctxt[i].address):
+            return False
+    if c.ldt_base & (PAGE_SIZE - 1) or c.ldt_ents > 8192 or c.gdt_ents > 14 * 512:
+        return False
+    return c.flags & VGCF_in_kernel != 0 or c.ctrlreg[1] != 0
+
+
 cdef void _free_domain(domain_t *d) noexcept:
     close_instance(d)
     free(d.ports)
@@ -531,6 +546,111 @@ cdef class GuestDomain:
         save_context(v)
         v.state = VCPU_RUNNABLE
         flush_tlb(self.d)
+        return 0
+
+    def initialise_vcpu(self, uint32_t vcpu, const uint8_t[::1] context):
+        """VCPUOP_initialise with the bytes of a vcpu_guest_context: 0 or a negative errno."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        if context.shape[0] != sizeof(xen_vcpu_guest_context):
+            raise ValueError("a vcpu_guest_context has another size")
+        if v.info == &v.own_info:                   # needs a place in shared memory first: register_vcpu_info
+            return -XEN_EINVAL
+        if v.initialised:
+            return -XEN_EOPNOTSUPP
+        return self._load_guest_context(v, <const xen_vcpu_guest_context *>&context[0])
+
+    cdef int _load_guest_context(self, vcpu_t *v, const xen_vcpu_guest_context *c) except? -1:
+        """Xen 4.17's arch_set_info_guest for a vCPU that has never run."""
+        cdef domain_t *d = self.d
+        cdef int rc, i
+        if not _context_is_sane(c):
+            return -XEN_EINVAL
+        rc = self.set_gdt(v.id, [c.gdt_frames[i] for i in range((c.gdt_ents + 511) // 512)], c.gdt_ents)
+        if rc:
+            return rc
+        rc = get_page_and_type(d, c.ctrlreg[3] >> PAGE_SHIFT, TYPE_L4)
+        if rc:
+            return rc
+        if c.ctrlreg[1]:
+            rc = get_page_and_type(d, c.ctrlreg[1] >> PAGE_SHIFT, TYPE_L4)
+            if rc:
+                put_page_and_type(d, c.ctrlreg[3] >> PAGE_SHIFT)
+                return rc
+        v.kernel_root = c.ctrlreg[3] >> PAGE_SHIFT
+        v.user_root = c.ctrlreg[1] >> PAGE_SHIFT
+        v.kernel_mode = 1 if c.flags & VGCF_in_kernel else 0
+        v.kernel_ss, v.kernel_sp = c.kernel_ss, c.kernel_sp
+        v.ldt_base, v.ldt_entries = c.ldt_base if c.ldt_ents else 0, c.ldt_ents
+        v.iopl = c.user_regs.rflags >> 12 & 3
+        v.event_callback, v.failsafe_callback = c.event_callback_eip, c.failsafe_callback_eip
+        v.syscall_callback = c.syscall_callback_eip
+        v.syscall_masks = c.flags & VGCF_syscall_disables_events != 0
+        v.failsafe_masks = c.flags & VGCF_failsafe_disables_events != 0
+        v.gs_base_user = c.gs_base_user if v.kernel_mode else c.gs_base_kernel
+        v.gs_base_kernel = c.gs_base_kernel if v.kernel_mode else c.gs_base_user
+        for i in range(256):
+            v.traps[i].flags, v.traps[i].cs = c.trap_ctxt[i].flags, c.trap_ctxt[i].cs
+            v.traps[i].address = c.trap_ctxt[i].address
+        self._fill_context(v, c)
+        v.initialised = 1
+        return 0
+
+    cdef void _fill_context(self, vcpu_t *v, const xen_vcpu_guest_context *c) noexcept:
+        """The CPU state that the vCPU starts with; segments other than CS and SS start as null selectors."""
+        cdef hv_env *env = <hv_env *>v.context
+        cdef const xen_cpu_user_regs *r = &c.user_regs
+        memcpy(env, <char *>self._template, CONTEXT_SIZE)
+        env.regs[:] = [r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13,
+                       r.r14, r.r15]
+        env.eip = r.rip
+        env.eflags = (r.rflags & ~<uint64_t>FLAG_IOPL) | FLAG_IF | 2
+        env.gdt.base = 0xffff820000000000 + (<uint64_t>v.id << 17)
+        env.gdt.limit = 0xffff
+        for segment in (SEG_ES, SEG_DS, SEG_FS, SEG_GS):
+            memset(&env.segs[<int>segment], 0, sizeof(hv_segment))
+        env.segs[SEG_FS].base = c.fs_base
+        env.segs[SEG_GS].base = c.gs_base_kernel if v.kernel_mode else c.gs_base_user
+        flat_segments(env)
+        if c.ctrlreg[0] & 8:
+            v.ts = 1
+            env.cr[0] |= 8
+
+    def vcpu_up(self, uint32_t vcpu):
+        """VCPUOP_up: 0, or -EINVAL before it was initialised."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        if not v.initialised:
+            return -XEN_EINVAL
+        if v.state == VCPU_DOWN:
+            v.state = VCPU_RUNNABLE
+        return 0
+
+    def vcpu_down(self, uint32_t vcpu):
+        """VCPUOP_down; the last vCPU that goes down powers the domain off."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        cdef uint32_t i
+        for i in range(self.d.nr_vcpus):
+            if i != vcpu and self.d.vcpus[i].state != VCPU_DOWN:
+                v.state = VCPU_DOWN
+                self.d.machine.stop = self.d.machine.stop or STOP_RESCHEDULE
+                return 0
+        shutdown(self.d, SHUTDOWN_poweroff)
+        return 0
+
+    def register_vcpu_info(self, uint32_t vcpu, uint32_t caller, uint64_t mfn, uint32_t offset):
+        """Move a vCPU's vcpu_info into a frame of the guest: 0 or -EINVAL. Everything is marked pending, as on Xen."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        cdef xen_vcpu_info *info
+        if offset > PAGE_SIZE - sizeof(xen_vcpu_info) or v.info_mfn or (vcpu != caller and v.state != VCPU_DOWN):
+            return -XEN_EINVAL
+        if get_page_and_type(self.d, mfn, TYPE_WRITABLE):
+            return -XEN_EINVAL
+        info = <xen_vcpu_info *>(frame_pointer(self.d.machine, mfn) + offset)
+        memcpy(info, v.info, sizeof(xen_vcpu_info))
+        v.info = info
+        v.info_mfn = mfn
+        info.evtchn_upcall_pending = 1
+        info.evtchn_pending_sel = <uint64_t>-1
+        wake(v)
         return 0
 
     def registers(self, uint32_t vcpu=0):

@@ -1,5 +1,6 @@
 # cython: language_level=3
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from hv.engine.unicorn cimport hv_env
 from hv.fastpath.state cimport vcpu_t
 
 cdef void inject(vcpu_t *v, int vector, uint32_t error) noexcept nogil
@@ -9,5 +10,6 @@ cdef void deliver_events(vcpu_t *v) noexcept nogil
 cdef int64_t iret(vcpu_t *v) noexcept nogil
 cdef void toggle_mode(vcpu_t *v) noexcept nogil
 cdef void set_flat_segments(vcpu_t *v) noexcept nogil
+cdef void flat_segments(hv_env *env) noexcept nogil
 cdef int load_segment(vcpu_t *v, int segment, uint32_t selector) noexcept nogil
 cdef uint64_t segment_base(vcpu_t *v, uint32_t selector) noexcept nogil

@@ -38,8 +38,11 @@ cdef void _set_segment(hv_env *env, int segment, uint32_t selector, uint64_t bas
 
 
 cdef void set_flat_segments(vcpu_t *v) noexcept nogil:
+    flat_segments(<hv_env *>v.domain.env)
+
+
+cdef void flat_segments(hv_env *env) noexcept nogil:
     """CS and SS of every entry into the guest; ring 3, 64-bit."""
-    cdef hv_env *env = <hv_env *>v.domain.env
     _set_segment(env, SEG_CS, FLAT_KERNEL_CS, 0, 0xffffffff, CODE_64)
     _set_segment(env, SEG_SS, FLAT_KERNEL_SS, 0, 0xffffffff, DATA_FLAT)
     env.hflags = (env.hflags & ~<uint32_t>HF_ADDSEG) | HF_CPL | HF_CS32 | HF_SS32 | HF_CS64

@@ -54,6 +54,7 @@ class Call:
 
     domain: HypercallDomain
     vcpu: int
+    registers: tuple[int, ...] = ()  # all of the call's, for handlers that need more than their argument
 
     @property
     def guest(self) -> GuestDomain:
@@ -156,7 +157,7 @@ class Table:
         row = BY_NUMBER.get(number)
         if row is None:
             return -XEN_ENOSYS
-        call = Call(domain, vcpu)
+        call = Call(domain, vcpu, registers)
         try:
             return self._serve(call, row, registers)
         except GuestFault:

@@ -1,0 +1,118 @@
+# smp: a second vCPU, brought up by the first (run it with --vcpus 2; with one it says what is missing).
+#
+# A PV guest starts with one vCPU. It describes the state in which another one shall start in a vcpu_guest_context
+# (registers, stack, page table, callbacks), hands that to VCPUOP_initialise, and VCPUOP_up lets it run. All vCPUs of a
+# guest take turns on one CPU here, in a fixed order, so this output is the same every time. The two play ping-pong with
+# IPIs: each binds an event channel of its own, waits in SCHEDOP_poll, and sends to the other's.
+#
+# Title: Two vCPUs: VCPUOP_initialise and VCPUOP_up, then ping-pong by IPIs
+# Exit: 0
+# Output:
+#   is vCPU 1 up? -2
+#   this guest needs --vcpus 2
+        .include "guest.inc"
+        guest   "smp"
+        use_shared_info
+
+        .set    ROUNDS, 5
+
+main:
+        call    map_shared_info
+        print   "is vCPU 1 up? "
+        hypercall vcpu_op, $VCPUOP_is_up, $1
+        print_dec %rax
+        println
+        test    %rax, %rax
+        js      alone
+
+        hypercall event_channel_op, $EVTCHNOP_bind_ipi, $ipi0
+        hypercall event_channel_op, $EVTCHNOP_bind_ipi, $ipi1
+        print   "up before initialise: "
+        hypercall vcpu_op, $VCPUOP_up, $1
+        print_dec %rax
+        println
+        mov     start_info, %rdi                # the new vCPU uses the same page table
+        mov     start_info_pt_base(%rdi), %rdi
+        call    virt_to_mfn
+        shl     $12, %rax
+        mov     %rax, context + vcpu_guest_context_ctrlreg + 3 * 8
+        print   "initialise: "
+        hypercall vcpu_op, $VCPUOP_initialise, $1, $context
+        print_dec %rax
+        println
+        print   "up: "
+        hypercall vcpu_op, $VCPUOP_up, $1
+        print_dec %rax
+        println
+        mov     $ROUNDS, %ebx
+1:      hypercall event_channel_op, $EVTCHNOP_send, $ipi1 + evtchn_bind_ipi_port
+        mov     $ipi0, %rdi
+        call    wait_for
+        print   "vCPU 0: pong "
+        print_dec replies
+        println
+        dec     %ebx
+        jnz     1b
+        print   "is vCPU 1 up? "                # it has gone down by now, or will when it gets the CPU
+2:      hypercall sched_op, $SCHEDOP_yield
+        hypercall vcpu_op, $VCPUOP_is_up, $1
+        test    %rax, %rax
+        jnz     2b
+        println "not any more"
+        ret
+alone:  println "this guest needs --vcpus 2"
+        ret
+
+# vCPU 1 starts here, on its own stack.
+second:
+        mov     $ROUNDS, %ebx
+1:      mov     $ipi1, %rdi
+        call    wait_for
+        incq    replies
+        hypercall event_channel_op, $EVTCHNOP_send, $ipi0 + evtchn_bind_ipi_port
+        dec     %ebx
+        jnz     1b
+        hypercall vcpu_op, $VCPUOP_down, $1
+        ud2
+
+# Sleep until the port of the evtchn_bind_ipi at %rdi is pending, and take the event.
+        .globl  wait_for, second
+wait_for:
+        push_all
+        mov     evtchn_bind_ipi_port(%rdi), %ebx
+        lea     evtchn_bind_ipi_port(%rdi), %rax
+        push    $0                              # struct sched_poll: no timeout
+        push    $1
+        push    %rax
+        mov     %rsp, %r12
+1:      lock btr %rbx, shared_info + shared_info_evtchn_pending
+        jc      2f
+        hypercall sched_op, $SCHEDOP_poll, %r12
+        jmp     1b
+2:      add     $24, %rsp
+        pop_all
+        ret
+
+        .data
+        .balign 8
+ipi0:   .long   0, 0                            # struct evtchn_bind_ipi: vcpu, port
+ipi1:   .long   1, 0
+replies:
+        .quad   0
+
+        .balign 8
+context:                                        # struct vcpu_guest_context
+        .skip   vcpu_guest_context_flags
+        .quad   VGCF_in_kernel
+        .skip   vcpu_guest_context_user_regs + cpu_user_regs_rip - vcpu_guest_context_flags - 8
+        .quad   second
+        .quad   FLAT_KERNEL_CS
+        .quad   EFLAGS_IF
+        .quad   second_stack
+        .quad   FLAT_KERNEL_SS
+        .skip   sizeof_vcpu_guest_context - vcpu_guest_context_user_regs - cpu_user_regs_ss - 8
+
+        .bss
+        .balign 16
+        .skip   4096
+second_stack:
