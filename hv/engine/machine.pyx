@@ -25,7 +25,7 @@ from hv.fastpath.evtchn cimport set_pending
 from hv.fastpath.frames cimport forget_frame, give_frame, give_xenheap_frame, release_page, take_frame
 from hv.fastpath.memory cimport (canonical, ACCESS_FETCH, ACCESS_READ, WALK_OK, active_root, copy_from_guest, copy_to_guest,
                                  frame_pointer, frame_written, owns, walk, walk_t)
-from hv.fastpath.paging cimport get_page_and_type, pin, put_page_and_type
+from hv.fastpath.paging cimport get_page_and_type, pin, put_page_and_type, write_descriptor
 from hv.fastpath.state cimport *
 
 from hv.engine.cpu import self_check, version as unicorn_version
@@ -719,6 +719,10 @@ cdef class GuestDomain:
         v.gdt_entries = entries
         self.d.need_flush = 1
         return 0
+
+    def update_descriptor(self, uint64_t address, uint64_t value):
+        """Write one descriptor at a machine address: 0 or -EINVAL."""
+        return write_descriptor(self._live(), address, value)
 
     def set_iopl(self, uint32_t vcpu, uint8_t iopl):
         self._vcpu(vcpu).iopl = iopl & 3

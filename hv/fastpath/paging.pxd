@@ -5,6 +5,7 @@ from hv.fastpath.state cimport domain_t, machine_t, vcpu_t
 cdef int get_page_and_type(domain_t *d, uint64_t mfn, int type) noexcept nogil
 cdef void put_page_and_type(domain_t *d, uint64_t mfn) noexcept nogil
 cdef int write_entry(domain_t *d, uint64_t address, uint64_t value, bint preserve_ad) noexcept nogil
+cdef int write_descriptor(domain_t *d, uint64_t address, uint64_t value) noexcept nogil
 cdef int update_l1_of(vcpu_t *v, uint64_t va, uint64_t value) noexcept nogil
 cdef int pin(domain_t *d, uint64_t mfn, int type) noexcept nogil
 cdef int unpin(domain_t *d, uint64_t mfn) noexcept nogil

@@ -13,7 +13,7 @@ software bit 52 on L1 entries that were the kernel's. L4 slots 256..271 are the 
 Behaviour: Xen 4.17, arch/x86/mm.c (get_page_type, mod_l?_entry) and pv/mm.h (adjust_guest_l?e).
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from xen_abi cimport XEN_EBUSY, XEN_EINVAL, XEN_EPERM
+from xen_abi cimport FIRST_RESERVED_GDT_ENTRY, XEN_EBUSY, XEN_EINVAL, XEN_EPERM
 from hv.fastpath.frames cimport get_page, put_page
 from hv.fastpath.memory cimport *
 from hv.fastpath.state cimport *
@@ -112,16 +112,30 @@ cdef int _validate_table(domain_t *d, uint64_t mfn, int level) noexcept nogil:
     return 0
 
 
+cdef bint _check_descriptor(uint32_t *word) noexcept nogil:
+    """Make a descriptor safe: code and data get DPL 3, call gates DPL 0 (they fault); False for any other gate."""
+    cdef uint32_t selector = word[0] >> 16
+    if not word[1] & 0x8000:                            # not present: always faults
+        return True
+    if word[1] & 0x1000:
+        word[1] |= 0x6000
+        return True
+    if not word[1] & 0xf00:                             # the second half of a call gate
+        return True
+    if word[1] & 0xf00 != 0xc00 or word[1] & 0xff:
+        return False
+    if selector != 0xe033 and not selector & 4 and selector >> 3 >= FIRST_RESERVED_GDT_ENTRY:
+        return False
+    word[1] &= ~<uint32_t>0x6000
+    word[0] |= 3 << 16
+    return True
+
+
 cdef int _validate_descriptors(domain_t *d, uint64_t mfn) noexcept nogil:
-    """Code and data descriptors get at least DPL 3; system descriptors are refused."""
     cdef uint32_t *words = <uint32_t *>frame_pointer(d.machine, mfn)
     cdef int i
-    for i in range(1, 1024, 2):
-        if not words[i] & 0x8000:
-            continue
-        if words[i] & 0x1000:
-            words[i] |= 0x6000
-        elif words[i] & 0xf00:
+    for i in range(0, 1024, 2):
+        if not _check_descriptor(words + i):
             return -XEN_EINVAL
     return 0
 
@@ -222,6 +236,21 @@ cdef int write_entry(domain_t *d, uint64_t address, uint64_t value, bint preserv
         rc = -XEN_EINVAL
     put_page(d.machine, mfn)
     return rc
+
+
+cdef int write_descriptor(domain_t *d, uint64_t address, uint64_t value) noexcept nogil:
+    """update_descriptor: one entry of a descriptor table in use, or of a frame that may become one."""
+    cdef uint64_t mfn = address >> PAGE_SHIFT
+    cdef int type
+    if address & 7 or not _check_descriptor(<uint32_t *>&value) or not owns(d, mfn):
+        return -XEN_EINVAL
+    type = TYPE_SEGDESC if d.machine.frames[mfn].type == TYPE_SEGDESC else TYPE_WRITABLE
+    if get_page_and_type(d, mfn, type):
+        return -XEN_EINVAL
+    (<uint64_t *>(frame_pointer(d.machine, mfn) + (address & (PAGE_SIZE - 1))))[0] = value
+    frame_written(d.machine, mfn)
+    put_page_and_type(d, mfn)
+    return 0
 
 
 cdef int update_l1_of(vcpu_t *v, uint64_t va, uint64_t value) noexcept nogil:
