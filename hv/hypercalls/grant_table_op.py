@@ -6,7 +6,7 @@ Source: grant_table.h; Xen 4.17 common/grant_table.c.
 import struct
 
 from hv.abi import grant_table as abi
-from hv.abi.errno import XEN_EINVAL
+from hv.abi.errno import XEN_EINVAL, XEN_ESRCH
 from hv.abi.xen import DOMID_SELF
 from hv.hypercalls.registry import Call, operation
 
@@ -40,12 +40,32 @@ def query_size(call: Call, argument: abi.gnttab_query_size) -> int:
 
 @operation("grant_table_op", "GNTTABOP_set_version")
 def set_version(call: Call, argument: abi.gnttab_set_version) -> int:
-    """Version 1 is what there is; the version in force is reported back either way."""
-    wanted, argument.version = argument.version, call.domain.grants.version
-    return 0 if wanted == call.domain.grants.version else -XEN_EINVAL
+    """1 or 2; the version then in force is reported back."""
+    if argument.version not in (1, 2):
+        return -XEN_EINVAL
+    call.domain.grants.set_version(argument.version)
+    argument.version = call.domain.grants.version
+    return 0
+
+
+@operation("grant_table_op", "GNTTABOP_get_status_frames")
+def get_status_frames(call: Call, argument: abi.gnttab_get_status_frames) -> int:
+    """The machine frames of version 2's status words."""
+    if not _is_self(call, argument.dom):
+        argument.status = abi.GNTST_bad_domain
+        return 0
+    mfns = call.domain.grants.status_mfns
+    if argument.nr_frames > len(mfns):
+        argument.status = abi.GNTST_general_error
+        return 0
+    argument.status = abi.GNTST_okay
+    call.write_bytes(argument.frame_list, struct.pack(f"<{argument.nr_frames}Q", *mfns[: argument.nr_frames]))
+    return 0
 
 
 @operation("grant_table_op", "GNTTABOP_get_version")
 def get_version(call: Call, argument: abi.gnttab_get_version) -> int:
+    if not _is_self(call, argument.dom):
+        return -XEN_ESRCH
     argument.version = call.domain.grants.version
     return 0

@@ -121,7 +121,7 @@ class Domain:
         self.guest = guest
         try:
             self.events = EventChannels(guest, machine.find_events)
-            self.grants = GrantTable(guest)
+            self.grants = GrantTable(guest, machine.engine.page)
             host = machine.domain0
             store_port = host.connect(guest, STORE_PORT)
             console_port = host.connect(guest, CONSOLE_PORT)
