@@ -4,8 +4,8 @@
 
 Both are run in turn, ROUNDS times; the medians and the median of the paired ratios are printed, with their spread. The
 guest is the bundled `bench`, timed by itself under the host clock and by the host under the virtual clock. Needs an
-environment with hv and with unicorn's wheel (the build requirement), and a C compiler. Method: one process pair a round,
-interleaved, medians; quote ratios, not nanoseconds.
+environment with hv and with unicorn's wheel (the build requirement), and a C compiler. The yardstick is a process of its
+own in each round, hv a new machine in this one. Quote ratios, not nanoseconds; docs/bench.md has the method.
 """
 
 from __future__ import annotations
@@ -55,7 +55,11 @@ def virtual_clock(count: int) -> float:
     marks: dict[bytes, float] = {}
     with hv.Machine() as machine:
         domain = machine.create("bench", cmdline=str(count))
-        domain.console.listeners.append(lambda data: marks.setdefault(data.split(b"\n")[0], time.perf_counter_ns()) and None)
+
+        def mark(data: bytes) -> None:
+            marks.setdefault(data.split(b"\n")[0], time.perf_counter_ns())
+
+        domain.console.listeners.append(mark)
         machine.run(timeout=600)
     return (marks[b"BENCH null"] - marks[b"BEGIN null"]) / count
 

@@ -11,9 +11,10 @@ Names are loaded on first use, so that generators and `hv --help` start without 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing itself is not imported: it would cost more than this whole file
 if TYPE_CHECKING:
+    from typing import Any
+
     from hv.errors import ConfigError, DomainEnded, EngineError, HvError, ImageError, Timeout
     from hv.machine.console import Console
     from hv.machine.domain import Domain

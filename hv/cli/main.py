@@ -43,9 +43,12 @@ class Commands(click.Group):
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        click.echo(f"hv {version('hv-xen')}")
+        try:
+            click.echo(f"hv {version('hv-xen')}")
+        except PackageNotFoundError:
+            click.echo("hv, not installed: running from a checkout")
         ctx.exit()
 
 
@@ -66,9 +69,10 @@ def main() -> None:
     from hv.errors import HvError
 
     try:
-        sys.exit(hv.main(standalone_mode=False) or 0)
-    except click.exceptions.Abort:
-        sys.exit(exit_codes.INTERRUPTED)
+        with hv.make_context("hv", sys.argv[1:]) as context:
+            code = hv.invoke(context) or 0
+        sys.stdout.flush()
+        sys.exit(code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -77,8 +81,8 @@ def main() -> None:
     except HvError as error:
         print(f"hv: {error}", file=sys.stderr)
         sys.exit(exit_codes.USAGE)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.exceptions.Abort):
         sys.exit(exit_codes.INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes nowhere, quietly
         sys.exit(exit_codes.BROKEN_PIPE)

@@ -60,10 +60,10 @@ OPTIONS = (
         "--timeout",
         type=click.FloatRange(min=0, min_open=True),
         metavar="S",
-        help="Give up after S host seconds (exit code 124).",
+        help="Give up after S host seconds.",
     ),
     click.option("--until", type=click.IntRange(min=0), metavar="NS", help="Stop at this virtual time in ns."),
-    click.option("--hypervisor-log", metavar="FILE", help="Where console_io goes (default: stderr)."),
+    click.option("--hypervisor-log", metavar="FILE", help="Where the guests' console_io goes."),
 )
 
 

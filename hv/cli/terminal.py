@@ -17,6 +17,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from hv.errors import ConfigError
+
 ESCAPE = 0x1D  # Ctrl-]
 CHUNK = 65536
 
@@ -33,6 +35,10 @@ def write_all(descriptor: int, data: bytes) -> None:
             view = view[os.write(descriptor, view) :]
         except BlockingIOError:
             select.select([], [descriptor], [])
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise ConfigError(f"the guest's output cannot be written: {error.strerror}") from None
 
 
 class ConsoleInput:

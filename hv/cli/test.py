@@ -39,10 +39,14 @@ def command(images: tuple[str, ...], verbose: bool, options: GuestOptions) -> in
 
 
 def _run(image: str, options: GuestOptions, log: BinaryIO | None) -> Result:
+    from hv.errors import ImageError
     from hv.machine.machine import Machine
-    from hv.testing.xtf import run
+    from hv.testing.xtf import Result, run
 
     with Machine(clock=options.clock or "virtual") as machine:
         if log is not None:
             machine.connect_log(log)
-        return run(machine, image, options.timeout, options.until, **options.creation())
+        try:
+            return run(machine, image, options.timeout, options.until, **options.creation())
+        except ImageError as error:  # one bad image does not stop the others; a broken test is XTF's ERROR
+            return Result("ERROR", str(error), "")

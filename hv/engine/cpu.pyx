@@ -3,7 +3,7 @@
 
 Rules:
 * Only this module is linked with libunicorn; everything else goes through its handful of functions.
-* A wrapped function finds its domain in a thread-local set by enter(); without one it behaves as Unicorn's own.
+* A wrapped function finds its domain in a thread-local set by enter(); only the self-check runs without one.
 * No callback holds the GIL when it leaves by a long jump.
 
 Theory: a guest instruction that concerns the hypervisor ends in one of Unicorn's C helpers. `ld --wrap` puts the

@@ -4,7 +4,7 @@
 Rules:
 * What Xen emulates is emulated, everything else is the guest's #GP: one row of `privileged` an instruction.
 * cli and sti change nothing (never evtchn_upcall_mask); they only need IOPL.
-* MSR_ROWS is the whole of the MSRs that a PV domU may touch.
+* _read_msr and _write_msr name every MSR that a PV domU may touch.
 
 Behaviour: Xen 4.17, arch/x86/pv/emul-priv-op.c and emul-inv-op.c.
 """

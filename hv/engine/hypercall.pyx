@@ -39,9 +39,18 @@ cdef extern from * nogil:
 cdef hot_t[NR_HYPERCALLS] _hot
 
 
-cdef bint _foreign(vcpu_t *v, uint64_t domid) noexcept nogil:
-    """Page-table calls take DOMID_SELF only; even the own number is no foreign domain."""
-    return domid != DOMID_SELF
+cdef int _foreign(vcpu_t *v, uint32_t domid) noexcept nogil:
+    """Page-table calls of a domU are about itself: 0, or the errno for naming anybody else (even its own number)."""
+    cdef machine_t *m = v.domain.machine
+    cdef uint32_t i
+    if domid == DOMID_SELF:
+        return 0
+    if domid == DOMID_IO:
+        return -XEN_EPERM
+    for i in range(m.nr_domains):
+        if m.domains[i].domid == domid and domid != v.domain.domid:
+            return -XEN_EPERM
+    return -XEN_ESRCH
 
 
 # --- entry and exit -----------------------------------------------------------------------------------------------
@@ -165,10 +174,12 @@ cdef int64_t hot_mmu_update(vcpu_t *v, uint64_t *args) noexcept nogil:
     cdef uint32_t count = <uint32_t>args[1] & ~MMU_PREEMPTED, i = 0
     cdef xen_mmu_update request
     cdef int rc = 0
-    if (args[3] >> 16) & 0xffff:
-        return -XEN_ESRCH
-    if _foreign(v, args[3] & 0xffff):
-        return -XEN_ESRCH
+    if (args[3] >> 16) & 0xffff and (args[3] >> 16) & 0xffff != v.domain.domid + 1:     # page tables of another domain
+        rc = _foreign(v, <uint32_t>((args[3] >> 16) & 0xffff) - 1)
+        return rc if rc else -XEN_ESRCH
+    rc = _foreign(v, <uint32_t>(args[3] & 0xffff))
+    if rc:
+        return rc
     while i < count and rc == 0:
         if i == BATCH:
             args[0] += BATCH * sizeof(request)
@@ -200,10 +211,12 @@ cdef int64_t hot_update_va_mapping(vcpu_t *v, uint64_t *args) noexcept nogil:
 
 
 cdef int _set_ldt(vcpu_t *v, uint64_t base, uint32_t entries) noexcept nogil:
+    if entries == 0:
+        base = 0
     if base & (PAGE_SIZE - 1) or entries > 8192 or HV_START <= base < HV_END or not canonical(base):
         return -XEN_EINVAL
     if v.ldt_base != base or v.ldt_entries != entries:
-        v.ldt_base = base if entries else 0
+        v.ldt_base = base
         v.ldt_entries = entries
         v.domain.need_flush = 1
     return 0
@@ -270,8 +283,9 @@ cdef int64_t hot_mmuext_op(vcpu_t *v, uint64_t *args) noexcept nogil:
     cdef uint32_t count = <uint32_t>args[1] & ~MMU_PREEMPTED, i = 0
     cdef xen_mmuext_op op
     cdef int rc = 0
-    if _foreign(v, <uint32_t>args[3]):
-        return -XEN_ESRCH
+    rc = _foreign(v, <uint32_t>args[3])
+    if rc:
+        return rc
     while i < count and rc == 0:
         if i == BATCH // 64:                # an operation may walk whole page-table trees
             args[0] += i * sizeof(op)
@@ -433,7 +447,7 @@ cdef int64_t hot_xen_version(vcpu_t *v, uint64_t *args) noexcept nogil:
     if <int>args[0] == XENVER_version:
         return (4 << 16) | 17
     if <int>args[0] == XENVER_pagesize:
-        return PAGE_SIZE
+        return -XEN_EINVAL if args[1] else PAGE_SIZE
     return COLD
 
 

@@ -22,7 +22,7 @@ from hv.engine.traps cimport deliver_events, flat_segments, set_flat_segments
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash, shutdown, wake
 from hv.fastpath.evtchn cimport set_pending
-from hv.fastpath.frames cimport forget_frame, give_frame, give_xenheap_frame, release_page, take_frame
+from hv.fastpath.frames cimport forget_frame, give_extent, give_frame, give_xenheap_frame, release_page, take_frame
 from hv.fastpath.memory cimport (canonical, ACCESS_FETCH, ACCESS_READ, WALK_OK, active_root, copy_from_guest, copy_to_guest,
                                  frame_pointer, frame_written, owns, walk, walk_t)
 from hv.fastpath.paging cimport get_page_and_type, pin, put_page_and_type, write_descriptor
@@ -43,7 +43,7 @@ VCPU_STATES = ("down", "runnable", "blocked", "polling")
 FRAME_TYPES = ("none", "l1", "l2", "l3", "l4", "segdesc", "writable")
 REGISTERS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15")
 cdef enum:
-    FIRST_FRAME = 16             # machine frame 0 stays nobody's
+    FIRST_FRAME = 256            # the first MiB is I/O memory on a PC: nobody's
     NO_PORT = 0
 
 cdef extern from * nogil:
@@ -403,7 +403,7 @@ cdef class GuestDomain:
         self._template = (<char *>d.env)[:CONTEXT_SIZE]
         d.shared_mfn = give_xenheap_frame(d)
         if d.shared_mfn == 0:
-            raise EngineError("the machine has no memory left")
+            raise MemoryError("the machine has no memory left")
         d.shared = <xen_shared_info *>frame_pointer(d.machine, d.shared_mfn)
         d.nr_vcpus = vcpus
         for i in range(vcpus):
@@ -453,6 +453,10 @@ cdef class GuestDomain:
             if out[i] == 0:
                 raise MemoryError("the machine has no memory left")
         return bytes(mfns)
+
+    def populate_extent(self, uint64_t pfn, uint32_t order):
+        """2**order contiguous machine frames at guest frame `pfn`: the first mfn, or None where there are none."""
+        return give_extent(self._live(), pfn, order) or None
 
     def xenheap_page(self):
         """A frame of hv's own that this domain may map; its mfn."""
@@ -805,7 +809,8 @@ cdef class GuestDomain:
     @property
     def hypercall_counts(self):
         """How often each hypercall number was made."""
-        return {i: self._live().hypercall_count[i] for i in range(64) if self.d.hypercall_count[i]}
+        cdef domain_t *d = self._live()
+        return {i: d.hypercall_count[i] for i in range(64) if d.hypercall_count[i]}
 
     def dispatch(self, uint32_t vcpu, uint64_t number, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
                  uint64_t a5):
@@ -843,7 +848,7 @@ cdef class GuestDomain:
         return self._vcpu(vcpu).virq_port[virq & 31]
 
     def clear_pending(self, uint32_t port):
-        if self.d.shared != NULL and 0 < port < self.d.nr_ports:
+        if self._live().shared != NULL and 0 < port < self.d.nr_ports:
             self.d.shared.evtchn_pending[port >> 6] &= ~(<uint64_t>1 << (port & 63))
 
     def raise_port(self, uint32_t port):

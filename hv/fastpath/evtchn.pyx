@@ -69,8 +69,10 @@ cdef int64_t send(domain_t *d, uint32_t port) noexcept nogil:
 
 cdef int64_t unmask(domain_t *d, uint32_t port) noexcept nogil:
     cdef uint64_t bit = <uint64_t>1 << (port & 63)
-    if port == 0 or port >= d.nr_ports or d.ports[port].state == EVTCHNSTAT_closed:
+    if port >= d.nr_ports:
         return -XEN_EINVAL
+    if port == 0 or d.ports[port].state == EVTCHNSTAT_closed:       # nothing to unmask, and no error
+        return 0
     if d.shared.evtchn_mask[port >> 6] & bit:
         d.shared.evtchn_mask[port >> 6] &= ~bit
         if d.shared.evtchn_pending[port >> 6] & bit:

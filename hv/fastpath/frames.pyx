@@ -38,17 +38,51 @@ cdef uint64_t take_frame(machine_t *m) noexcept nogil:
     return mfn
 
 
+cdef uint64_t _take_run(machine_t *m, uint64_t count) noexcept nogil:
+    """`count` (a power of two up to CHUNK) frames side by side, never used before: the lowest; 0 where there are none."""
+    cdef uint64_t index, mfn
+    while m.next_frame & (count - 1):                   # what the alignment skips stays available one by one
+        index = m.next_frame
+        mfn = (index & ~<uint64_t>(CHUNK - 1)) + (CHUNK - 1) - (index & (CHUNK - 1))
+        if mfn >= m.nr_frames:
+            return 0
+        m.next_frame += 1
+        m.m2p[mfn] = m.free_head
+        m.free_head = mfn
+    index = m.next_frame
+    mfn = (index & ~<uint64_t>(CHUNK - 1)) + CHUNK - count - (index & (CHUNK - 1))
+    if mfn + count > m.nr_frames:
+        return 0
+    m.next_frame += count
+    return mfn
+
+
+cdef void _assign(domain_t *d, uint64_t mfn, uint64_t pfn) noexcept nogil:
+    cdef frame_t *f = &d.machine.frames[mfn]
+    f.owner = d.domid + 1
+    f.count = 1
+    f.flags = FRAME_ALLOCATED
+    d.machine.m2p[mfn] = pfn
+    d.nr_pages += 1
+
+
 cdef uint64_t give_frame(domain_t *d, uint64_t pfn) noexcept nogil:
     """A new frame of the domain at guest frame `pfn`; 0 where there is none."""
     cdef uint64_t mfn = take_frame(d.machine)
-    cdef frame_t *f
     if mfn:
-        f = &d.machine.frames[mfn]
-        f.owner = d.domid + 1
-        f.count = 1
-        f.flags = FRAME_ALLOCATED
-        d.machine.m2p[mfn] = pfn
-        d.nr_pages += 1
+        _assign(d, mfn, pfn)
+    return mfn
+
+
+cdef uint64_t give_extent(domain_t *d, uint64_t pfn, uint32_t order) noexcept nogil:
+    """2**order contiguous frames at guest frames from `pfn` on: the first mfn; 0 where there are none."""
+    cdef uint64_t i, mfn
+    if order == 0:
+        return give_frame(d, pfn)
+    mfn = _take_run(d.machine, <uint64_t>1 << order)
+    if mfn:
+        for i in range(<uint64_t>1 << order):
+            _assign(d, mfn + i, pfn + i)
     return mfn
 
 

@@ -30,6 +30,10 @@ cdef extern from * nogil:
     const uint64_t HV_L1_FORBIDDEN, HV_LX_FORBIDDEN, HV_L1_HARMLESS, HV_LX_HARMLESS, HV_NO_FRAME
 
 
+cdef enum:
+    LOW_FRAMES = 256             # the first MiB counts as I/O memory, which a domU may not map
+
+
 cdef uint64_t _frame_of(uint64_t entry) noexcept nogil:
     return (entry & ADDRESS_MASK) >> PAGE_SHIFT
 
@@ -55,6 +59,8 @@ cdef int _get_l1_target(domain_t *d, uint64_t entry) noexcept nogil:
     cdef uint64_t mfn = _frame_of(entry)
     if mfn >= d.machine.nr_frames:
         return -XEN_EINVAL if entry & ADDRESS_MASK == HV_NO_FRAME else -XEN_EPERM
+    if mfn < LOW_FRAMES:
+        return -XEN_EPERM
     if not owns(d, mfn):
         return -XEN_EBUSY
     if entry & PTE_RW:

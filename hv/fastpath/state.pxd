@@ -73,7 +73,7 @@ ctypedef struct trap_t:
 
 ctypedef struct port_t:
     uint8_t state            # EVTCHNSTAT_*
-    uint8_t reserved         # hv's own (console, store): the guest may not close it
+    uint8_t reserved         # made by hv (console, store), for those who look; the guest may close it like any other
     uint16_t vcpu            # whom it notifies
     uint16_t virq            # EVTCHNSTAT_virq: which; unbound and interdomain: remote domid
     uint16_t priority

@@ -4,19 +4,15 @@ Source: event_channel.h. The rules are hv.core.event_channel's.
 """
 
 from hv.abi import event_channel as abi
-from hv.abi.errno import XEN_EPERM, XEN_ESRCH
 from hv.abi.xen import DOMID_SELF
 from hv.hypercalls.registry import Call, operation
 
 
-def _is_self(call: Call, domid: int) -> bool:
-    return domid in (DOMID_SELF, call.guest.domid)
-
-
 @operation("event_channel_op", "EVTCHNOP_alloc_unbound")
 def alloc_unbound(call: Call, argument: abi.evtchn_alloc_unbound) -> int:
-    if not _is_self(call, argument.dom):
-        return -XEN_EPERM
+    refusal = call.domain.about(argument.dom)
+    if refusal:
+        return refusal
     remote = call.guest.domid if argument.remote_dom == DOMID_SELF else argument.remote_dom
     result = call.domain.events.alloc_unbound(remote)
     argument.port = max(result, 0)
@@ -57,6 +53,4 @@ def close(call: Call, argument: abi.evtchn_close) -> int:
 
 @operation("event_channel_op", "EVTCHNOP_status")
 def status(call: Call, argument: abi.evtchn_status) -> int:
-    if not _is_self(call, argument.dom):
-        return -XEN_ESRCH if argument.dom else -XEN_EPERM
-    return call.domain.events.status(argument)
+    return call.domain.about(argument.dom) or call.domain.events.status(argument)

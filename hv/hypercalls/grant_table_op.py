@@ -6,66 +6,81 @@ Source: grant_table.h; Xen 4.17 common/grant_table.c.
 import struct
 
 from hv.abi import grant_table as abi
-from hv.abi.errno import XEN_EINVAL, XEN_ESRCH
-from hv.abi.xen import DOMID_SELF
-from hv.hypercalls.registry import Call, operation
+from hv.abi.errno import XEN_EINVAL, XEN_EPERM, XEN_ESRCH
+from hv.engine.machine import GuestFault
+from hv.hypercalls.registry import Call, operation, prologue
+
+SETUP = (abi.GNTTABOP_setup_table, abi.GNTTABOP_query_size, abi.GNTTABOP_get_status_frames)
+STATUS = {0: abi.GNTST_okay, -XEN_ESRCH: abi.GNTST_bad_domain, -XEN_EPERM: abi.GNTST_permission_denied}
 
 
-def _is_self(call: Call, domid: int) -> bool:
-    return domid in (DOMID_SELF, call.guest.domid)
+@prologue("grant_table_op")
+def check(call: Call, cmd: int, address: int, count: int) -> int:
+    """Counts are positive ints, exactly one for the set-up calls; the upper bits are for continuations only."""
+    operation_number = cmd & 0xFFF
+    if count & 0x80000000 or (cmd & 0xFFFFF000 and operation_number != abi.GNTTABOP_cache_flush):
+        return -XEN_EINVAL
+    return -XEN_EINVAL if operation_number in SETUP and count & 0xFFFFFFFF != 1 else 0
+
+
+def _write_frames(call: Call, address: int, mfns: list[int]) -> int:
+    """A list of frame numbers into guest memory: a GNTST_* status."""
+    try:
+        call.write_bytes(address, struct.pack(f"<{len(mfns)}Q", *mfns))
+    except GuestFault:
+        return abi.GNTST_bad_virt_addr
+    return abi.GNTST_okay
 
 
 @operation("grant_table_op", "GNTTABOP_setup_table")
 def setup_table(call: Call, argument: abi.gnttab_setup_table) -> int:
     """Writes the machine frames of the first `nr_frames` pages of the table."""
-    if not _is_self(call, argument.dom):
-        argument.status = abi.GNTST_bad_domain
-        return 0
-    argument.status = call.domain.grants.grow(argument.nr_frames)
+    argument.status = STATUS[call.domain.about(argument.dom)] or call.domain.grants.grow(argument.nr_frames)
     if argument.status == abi.GNTST_okay:
         mfns = call.domain.grants.mfns[: argument.nr_frames]
-        call.write_bytes(argument.frame_list, struct.pack(f"<{len(mfns)}Q", *mfns))
+        argument.status = _write_frames(call, argument.frame_list, mfns)
     return 0
 
 
 @operation("grant_table_op", "GNTTABOP_query_size")
 def query_size(call: Call, argument: abi.gnttab_query_size) -> int:
-    if not _is_self(call, argument.dom):
-        argument.status = abi.GNTST_bad_domain
-        return 0
-    argument.nr_frames, argument.max_nr_frames = len(call.domain.grants.mfns), call.domain.grants.max_frames
-    argument.status = abi.GNTST_okay
+    argument.status = STATUS[call.domain.about(argument.dom)]
+    if argument.status == abi.GNTST_okay:
+        argument.nr_frames, argument.max_nr_frames = len(call.domain.grants.mfns), call.domain.grants.max_frames
     return 0
 
 
-@operation("grant_table_op", "GNTTABOP_set_version")
-def set_version(call: Call, argument: abi.gnttab_set_version) -> int:
-    """1 or 2; the version then in force is reported back."""
-    if argument.version not in (1, 2):
-        return -XEN_EINVAL
-    call.domain.grants.set_version(argument.version)
+@operation("grant_table_op", "GNTTABOP_set_version", raw=True)
+def set_version(call: Call, address: int, count: int) -> int:
+    """1 or 2; the version then in force is written back, with an error too."""
+    argument = call.read(address, abi.gnttab_set_version)
+    wanted, result = argument.version, 0
+    if wanted in (1, 2):
+        call.domain.grants.set_version(wanted)
+    else:
+        result = -XEN_EINVAL
     argument.version = call.domain.grants.version
-    return 0
+    call.write(address, argument)
+    return result
 
 
 @operation("grant_table_op", "GNTTABOP_get_status_frames")
 def get_status_frames(call: Call, argument: abi.gnttab_get_status_frames) -> int:
     """The machine frames of version 2's status words."""
-    if not _is_self(call, argument.dom):
-        argument.status = abi.GNTST_bad_domain
+    argument.status = STATUS[call.domain.about(argument.dom)]
+    if argument.status != abi.GNTST_okay:
         return 0
     mfns = call.domain.grants.status_mfns
     if argument.nr_frames > len(mfns):
         argument.status = abi.GNTST_general_error
-        return 0
-    argument.status = abi.GNTST_okay
-    call.write_bytes(argument.frame_list, struct.pack(f"<{argument.nr_frames}Q", *mfns[: argument.nr_frames]))
+    else:
+        argument.status = _write_frames(call, argument.frame_list, mfns[: argument.nr_frames])
     return 0
 
 
 @operation("grant_table_op", "GNTTABOP_get_version")
 def get_version(call: Call, argument: abi.gnttab_get_version) -> int:
-    if not _is_self(call, argument.dom):
-        return -XEN_ESRCH
-    argument.version = call.domain.grants.version
-    return 0
+    refusal = call.domain.about(argument.dom)
+    if not refusal:
+        argument.version = call.domain.grants.version
+    return refusal

@@ -46,6 +46,8 @@ class HypercallDomain(Protocol):
     @property
     def engine(self) -> Engine: ...
     def hypervisor_log(self, text: bytes) -> None: ...
+    def about(self, domid: int) -> int:
+        """0 where a domid means the caller; -EPERM for another domain that exists, -ESRCH for none."""
 
 
 @dataclass(slots=True)
@@ -78,6 +80,9 @@ class Call:
 
 _handlers: dict[int, Handler] = {}
 _operations: dict[tuple[int, int], Handler] = {}
+_prologues: dict[int, Callable[..., int]] = {}
+_COMMAND_BITS = {"memory_op": 0x3F, "grant_table_op": 0xFFF}  # the rest of the register belongs to continuations
+_raw: set[tuple[int, int]] = set()
 _in_c: set[tuple[int, int | None]] = set()
 
 
@@ -91,12 +96,29 @@ def hypercall(name: str) -> Callable[[Handler], Handler]:
     return bind
 
 
-def operation(name: str, key: str) -> Callable[[Handler], Handler]:
-    """Bind a function `(call, argument structure or register)` to a sub-operation."""
+def operation(name: str, key: str, *, raw: bool = False) -> Callable[[Handler], Handler]:
+    """Bind a function `(call, argument structure)` to a sub-operation.
+
+    A raw handler gets the registers behind the sub-operation's number instead, and reads and writes memory itself:
+    for operations whose errors do not follow the shared prologue.
+    """
 
     def bind(handler: Handler) -> Handler:
         row = BY_NAME[name]
-        _operations[row.number, row.operation(key).number] = handler
+        number = row.operation(key).number
+        _operations[row.number, number] = handler
+        if raw:
+            _raw.add((row.number, number))
+        return handler
+
+    return bind
+
+
+def prologue(name: str) -> Callable[[Handler], Handler]:
+    """Bind a check `(call, *registers)` that comes before every sub-operation; other than 0 it is the result."""
+
+    def bind(handler: Handler) -> Handler:
+        _prologues[BY_NAME[name].number] = handler
         return handler
 
     return bind
@@ -172,13 +194,17 @@ class Table:
         at = _position(row, "op")
         if at is None:
             return -XEN_ENOSYS
-        number = registers[at] & (0x3F if row.name == "memory_op" else 0xFFFFFFFF)
+        check = _prologues.get(row.number)
+        refusal = check(call, *registers[: len(row.arguments)]) if check else 0
+        if refusal:
+            return refusal
+        number = registers[at] & _COMMAND_BITS.get(row.name, 0xFFFFFFFF)
         bound = _operations.get((row.number, number))
         if bound is None:
             return -XEN_ENOSYS
         sub = row.operation(number)
         arg, count = _position(row, "arg"), _position(row, "count")
-        if sub.argument is None or arg is None:
+        if sub.argument is None or arg is None or (row.number, number) in _raw:
             return bound(call, *registers[at + 1 : len(row.arguments)])
         if sub.count and count is not None:
             return _many(call, sub, bound, registers[arg], registers[count] & 0xFFFFFFFF)

@@ -19,5 +19,5 @@ def shutdown(call: Call, argument: sched.sched_shutdown) -> int:
 
 @operation("sched_op", "SCHEDOP_shutdown_code")
 def shutdown_code(call: Call, argument: sched.sched_shutdown) -> int:
-    """Remembers the reason for a later shutdown without one."""
+    """Accepted and ignored: what it would do, remember the reason for a later shutdown, is not here yet."""
     return 0

@@ -8,6 +8,8 @@ from hv.abi.arch_x86_xen import trap_info
 from hv.abi.errno import XEN_EINVAL
 from hv.hypercalls.registry import Call, hypercall
 
+LONGEST = 1 << 16  # a table ends at its zero entry, and may name a vector more than once; hv's patience ends here
+
 
 def canonical(address: int) -> bool:
     return address < 1 << 47 or address >= (1 << 64) - (1 << 47)
@@ -19,7 +21,7 @@ def set_trap_table(call: Call, traps: int) -> int:
     if traps == 0:
         call.guest.clear_traps(call.vcpu)
         return 0
-    for i in range(257):
+    for i in range(LONGEST):
         entry = call.read(traps + i * ctypes.sizeof(trap_info), trap_info)
         if entry.address == 0:
             return 0

@@ -1,4 +1,4 @@
-"""HYPERVISOR_vcpu_op: bringing vCPUs up and down; is_up and the timers are served in C, which has also checked the number.
+"""HYPERVISOR_vcpu_op: bringing vCPUs up and down; is_up and the timers are served in C, which has checked the number.
 
 Source: vcpu.h; Xen 4.17 common/domain.c (common_vcpu_op) and arch/x86/domain.c (arch_set_info_guest).
 """

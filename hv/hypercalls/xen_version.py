@@ -69,11 +69,14 @@ def guest_handle(call: Call, argument: Any) -> int:
     return 0
 
 
-@operation("xen_version", "XENVER_commandline")
-def commandline(call: Call, argument: Any) -> int:
-    return _fill(argument, DENIED)
+@operation("xen_version", "XENVER_commandline", raw=True)
+def commandline(call: Call, address: int) -> int:
+    """What a domU may know of it: the refusal alone is written, not the whole buffer."""
+    call.write_bytes(address, DENIED + b"\0")
+    return 0
 
 
-@operation("xen_version", "XENVER_build_id")
-def build_id(call: Call, argument: version.xen_build_id) -> int:
+@operation("xen_version", "XENVER_build_id", raw=True)
+def build_id(call: Call, address: int) -> int:
+    """Refused before the pointer is looked at."""
     return -XEN_EPERM

@@ -48,8 +48,8 @@ class Console:
             listener(data)
 
     def ring_output(self, data: bytes) -> None:
-        """Output by the ring; what was held from console_io turns out to be log only."""
-        self.release_held(to_console=False)
+        """Output by the ring; what was held from console_io turns out to be log only, if it is not too late for that."""
+        self.release_held(to_console=self._held_long_enough())
         self.write(data)
 
     def hypervisor_output(self, data: bytes, now_ns: int) -> None:
@@ -60,8 +60,15 @@ class Console:
         if self._held_since is None:
             self._held_since = now_ns
         self._held += data
-        if now_ns - self._held_since > HOLD_NS:
+        self.look_at_held()
+
+    def look_at_held(self, *, idle: bool = False) -> None:
+        """Make held output the console's where its time is over, or where nothing else can happen."""
+        if self._held and (idle or self._held_long_enough()):
             self.release_held(to_console=True)
+
+    def _held_long_enough(self) -> bool:
+        return self._held_since is not None and self._domain.machine.now_ns - self._held_since > HOLD_NS
 
     def release_held(self, *, to_console: bool) -> None:
         held, self._held = bytes(self._held), bytearray()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hv.abi import event_channel as evtchn
 from hv.abi import sched, xen
+from hv.abi.errno import XEN_EPERM, XEN_ESRCH
 from hv.backends.console import ConsoleBackend
 from hv.builder import image as images
 from hv.builder import pv
@@ -189,6 +190,12 @@ class Domain:
     def _hypercall(self, vcpu: int, number: int, *registers: int) -> int:
         return self.machine.hypercalls.serve(self, vcpu, number, *registers)
 
+    def about(self, domid: int) -> int:
+        """What a hypercall answers that names a domain: 0 for itself, -EPERM for another, -ESRCH for none."""
+        if domid in (xen.DOMID_SELF, self.domid):
+            return 0
+        return -XEN_ESRCH if self.machine.find_events(domid) is None else -XEN_EPERM
+
     def hypervisor_log(self, text: bytes) -> None:
         """console_io of the guest."""
         self.console.hypervisor_output(text, self.engine.now_ns)
@@ -215,6 +222,12 @@ class Domain:
         else:
             self._ending = ending
         return again
+
+    def destroy(self) -> None:
+        """End a live guest from outside."""
+        self.guest.shut_down(sched.SHUTDOWN_poweroff)
+        self.conclude(reboot_allowed=False)
+        self._ending = ("destroyed", EXIT_OK)
 
     def _describe(self) -> tuple[str, int]:
         guest = self.guest

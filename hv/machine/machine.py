@@ -194,6 +194,8 @@ class Machine:
                 return "ended"
             self._poll()
             reason = self.engine.run(until_ns)
+            for domain in self.domains:
+                domain.console.look_at_held(idle=reason in ("idle", "wait"))
             self._conclude()
             if reason == "until":
                 return "until"
@@ -234,8 +236,7 @@ class Machine:
         """Give everything back; live guests are destroyed."""
         for domain in self.domains:
             if not domain.ended:
-                domain.guest.shut_down(0)
-                domain.conclude(False)
+                domain.destroy()
 
     def __enter__(self) -> Machine:
         return self
