@@ -2,7 +2,7 @@
 """The two commands of the README's quick start, each with all of its set-up.
 
     python3 dev.py demo     make a virtual environment, install hv into it, boot the demo guests
-    python3 dev.py test     the same with the test tools, then every check: linter, types, tests, the build with all checks on
+    python3 dev.py test     the same with the test tools, then every check: linter, types, tests, checked build
 
 Standard library only. Environments are .venv (and .venv-debug for the build with all checks on) in this folder.
 """

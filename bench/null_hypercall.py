@@ -2,10 +2,10 @@
 
     python bench/null_hypercall.py [--rounds N] [--count N]
 
-Both are run in turn, ROUNDS times; the medians and the median of the paired ratios are printed, with their spread. The
-guest is the bundled `bench`, timed by itself under the host clock and by the host under the virtual clock. Needs an
-environment with hv and with unicorn's wheel (the build requirement), and a C compiler. The yardstick is a process of its
-own in each round, hv a new machine in this one. Quote ratios, not nanoseconds; docs/bench.md has the method.
+Both are run in turn, ROUNDS times; the medians and the median of the paired ratios are printed, with their spread.
+The guest is the bundled `bench`, timed by itself under the host clock and by the host under the virtual clock. Needs an
+environment with hv and with unicorn's wheel (the build requirement), and a C compiler. The yardstick is a process of
+its own in each round, hv a new machine in this one. Quote ratios, not nanoseconds; docs/bench.md has the method.
 """
 
 from __future__ import annotations

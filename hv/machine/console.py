@@ -48,7 +48,7 @@ class Console:
             listener(data)
 
     def ring_output(self, data: bytes) -> None:
-        """Output by the ring; what was held from console_io turns out to be log only, if it is not too late for that."""
+        """Output by the ring: what is still held from console_io was meant for the log only."""
         self.release_held(to_console=self._held_long_enough())
         self.write(data)
 
