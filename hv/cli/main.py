@@ -73,9 +73,13 @@ def main() -> None:
             code = hv.invoke(context) or 0
         sys.stdout.flush()
         sys.exit(code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        sys.exit(exit_codes.USAGE)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "hv"
+        print(f"hv: {error.format_message().rstrip('.')}: {where} --help says what is possible", file=sys.stderr)
+        sys.exit(exit_codes.USAGE)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except HvError as error:

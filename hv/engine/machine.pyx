@@ -44,7 +44,7 @@ FRAME_TYPES = ("none", "l1", "l2", "l3", "l4", "segdesc", "writable")
 REGISTERS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15")
 cdef enum:
     FIRST_FRAME = 256            # the first MiB is I/O memory on a PC: nobody's
-    NO_PORT = 0
+    SMALLEST = 512               # frames: hv's own, and nearly nothing else
 
 cdef extern from * nogil:
     """
@@ -104,6 +104,8 @@ cdef class Engine:
         cdef uint64_t frames = memory >> PAGE_SHIFT
         memset(&self.m, 0, sizeof(self.m))
         self._domains = {}
+        if frames < SMALLEST:
+            raise EngineError(f"a machine needs at least {SMALLEST >> 8}M of memory: give it more")
         self._ram = Ram(frames << PAGE_SHIFT)
         self.ram = memoryview(self._ram)
         self._frame_bytes = frames * sizeof(frame_t)
@@ -193,7 +195,7 @@ cdef class Engine:
 
     def run(self, until_ns=None):
         """Run guests until something needs Python: one of STOPS. `until_ns` is virtual time."""
-        cdef uint64_t limit = until_ns * TICKS_PER_NS if until_ns is not None else HV_NEVER
+        cdef uint64_t limit = min(until_ns * TICKS_PER_NS, HV_NEVER - 1) if until_ns is not None else HV_NEVER
         cdef machine_t *m = &self.m
         if m.running_now:
             raise EngineError("this machine runs already: a handler must not run it again")
@@ -290,7 +292,8 @@ cdef void _run(machine_t *m) noexcept nogil:
         fire_timers(m)
         v = next_runnable(m)
         if v == NULL:
-            idle(m)
+            if idle(m) and host_ns() >= m.host_poll:      # a chain of timers without a guest to run must not stall hv
+                m.stop = STOP_HOST
             continue
         if ticks(m) >= m.until:
             m.stop = STOP_UNTIL
@@ -560,7 +563,7 @@ cdef class GuestDomain:
         if v.info == &v.own_info:                   # needs a place in shared memory first: register_vcpu_info
             return -XEN_EINVAL
         if v.initialised:
-            return -XEN_EOPNOTSUPP
+            return -XEN_EEXIST
         return self._load_guest_context(v, <const xen_vcpu_guest_context *>&context[0])
 
     cdef int _load_guest_context(self, vcpu_t *v, const xen_vcpu_guest_context *c) except? -1:
@@ -641,10 +644,12 @@ cdef class GuestDomain:
         return 0
 
     def register_vcpu_info(self, uint32_t vcpu, uint32_t caller, uint64_t mfn, uint32_t offset):
-        """Move a vCPU's vcpu_info into a frame of the guest: 0 or -EINVAL. Everything is marked pending, as on Xen."""
+        """Move a vCPU's vcpu_info into a frame of the guest: 0, -EINVAL, -ENXIO. Everything is marked pending, as on Xen."""
         cdef vcpu_t *v = self._vcpu(vcpu)
         cdef xen_vcpu_info *info
-        if offset > PAGE_SIZE - sizeof(xen_vcpu_info) or v.info_mfn or (vcpu != caller and v.state != VCPU_DOWN):
+        if offset > PAGE_SIZE - sizeof(xen_vcpu_info) or offset & 7:
+            return -XEN_ENXIO
+        if v.info_mfn or (vcpu != caller and v.state != VCPU_DOWN):
             return -XEN_EINVAL
         if get_page_and_type(self.d, mfn, TYPE_WRITABLE):
             return -XEN_EINVAL
@@ -868,6 +873,8 @@ cdef class GuestDomain:
         """Domain 0 only: run the handlers of all pending ports."""
         cdef uint64_t word
         cdef uint32_t i, bit
+        if self._live().host_pending == NULL:
+            raise EngineError(f"domain {self.domid} is a guest: only domain 0 has handlers")
         for i in range(64):
             while self.d.host_pending[i]:
                 word = self.d.host_pending[i]
@@ -882,7 +889,7 @@ cdef class GuestDomain:
 
     def drain_now(self):
         """Run domain 0's handlers for events that the host side itself raised."""
-        drain_host_events(self.d.machine)
+        drain_host_events(self._live().machine)
 
 
 handlers.syscall = on_syscall
