@@ -11,6 +11,8 @@ Names are loaded on first use, so that generators and `hv --help` start without 
 
 from __future__ import annotations
 
+__version__ = "0.1.0"
+
 TYPE_CHECKING = False  # typing itself is not imported: it would cost more than this whole file
 if TYPE_CHECKING:
     from typing import Any

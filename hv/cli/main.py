@@ -43,12 +43,9 @@ class Commands(click.Group):
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
+        from hv import __version__
 
-        try:
-            click.echo(f"hv {version('hv-xen')}")
-        except PackageNotFoundError:
-            click.echo("hv, not installed: running from a checkout")
+        click.echo(f"hv {__version__}")
         ctx.exit()
 
 

@@ -62,7 +62,7 @@ OPTIONS = (
         metavar="S",
         help="Give up after S host seconds.",
     ),
-    click.option("--until", type=click.IntRange(min=0), metavar="NS", help="Stop at this virtual time in ns."),
+    click.option("--until", type=click.IntRange(0, 1 << 61), metavar="NS", help="Stop at this virtual time in ns."),
     click.option("--hypervisor-log", metavar="FILE", help="Where the guests' console_io goes."),
 )
 

@@ -18,3 +18,4 @@ cdef void fire_timers(machine_t *m) noexcept nogil
 cdef void look_at_host(machine_t *m) noexcept nogil
 cdef bint idle(machine_t *m) noexcept nogil
 cdef vcpu_t *next_runnable(machine_t *m) noexcept nogil
+cdef vcpu_t *in_its_slice(machine_t *m) noexcept nogil

@@ -122,6 +122,17 @@ cdef vcpu_t *next_runnable(machine_t *m) noexcept nogil:
     return NULL
 
 
+cdef vcpu_t *in_its_slice(machine_t *m) noexcept nogil:
+    """The vCPU that ran when the engine came back, if its turn is not over: when that was is the host's business."""
+    cdef domain_t *d
+    if not m.in_slice or m.turn // VCPU_LIMIT >= m.nr_domains or ticks(m) >= m.slice_end:
+        return NULL
+    d = m.domains[m.turn // VCPU_LIMIT]
+    if d.dying or d.paused or m.turn % VCPU_LIMIT >= d.nr_vcpus or d.vcpus[m.turn % VCPU_LIMIT].state != VCPU_RUNNABLE:
+        return NULL
+    return &d.vcpus[m.turn % VCPU_LIMIT]
+
+
 cdef bint _somebody_else(machine_t *m) noexcept nogil:
     cdef uint32_t turn = m.turn
     cdef vcpu_t *v = next_runnable(m)

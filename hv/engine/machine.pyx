@@ -12,7 +12,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 from xen_abi cimport *
 from hv.engine.clock cimport (QUANTUM_TICKS, TICKS_PER_NS, block, fire_timers, host_ns, host_tick, idle, next_runnable,
-                              rearm, system_time, ticks)
+                              in_its_slice, rearm, system_time, ticks)
 from hv.engine.cpu cimport (close_instance, enter, flush_tlb, get_flags, handlers, load_context, open_instance,
                             save_context, set_flags)
 from hv.engine.cpuid cimport guest_cpuid
@@ -177,6 +177,7 @@ cdef class Engine:
         domain.d = NULL
         del self._domains[domain.domid]
         self.m.turn = 0
+        self.m.in_slice = 0
         rearm(&self.m)
 
     cdef void _add(self, GuestDomain domain) except *:
@@ -288,9 +289,15 @@ cdef void _run(machine_t *m) noexcept nogil:
     cdef vcpu_t *v
     cdef uint64_t began
     while m.stop == STOP_NONE or m.stop == STOP_RESCHEDULE:
+        if m.stop == STOP_RESCHEDULE:
+            m.in_slice = 0
         m.stop = STOP_NONE
         fire_timers(m)
-        v = next_runnable(m)
+        v = in_its_slice(m)
+        if v == NULL:
+            v = next_runnable(m)
+            m.in_slice = v != NULL
+            m.slice_end = ticks(m) + QUANTUM_TICKS
         if v == NULL:
             if idle(m) and host_ns() >= m.host_poll:      # a chain of timers without a guest to run must not stall hv
                 m.stop = STOP_HOST
@@ -313,7 +320,6 @@ cdef void _resume(machine_t *m, vcpu_t *v) noexcept nogil:
     m.armed = 0
     m.length = 0
     m.start = HV_NEVER
-    m.slice_end = ticks(m) + QUANTUM_TICKS
     rearm(m)
     deliver_events(v)
     if d.need_flush:

@@ -198,6 +198,7 @@ ctypedef struct machine_t:
     int64_t host_poll        # host ns of the next look at the host
     uint32_t countdown       # host clock: blocks until it is read again
     uint8_t running_now      # inside Engine.run
+    uint8_t in_slice         # the vCPU at `turn` has not used up its time slice
     uint32_t nr_domains
     domain_t **domains       # index is an arbitrary slot; domain 0 first
     uint32_t capacity

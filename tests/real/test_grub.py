@@ -1,0 +1,155 @@
+"""GRUB for Xen, as Debian ships it: to its prompt, commands by the console, and back."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from guest_kit import ENVIRONMENT, HV, ROOT
+
+import hv
+
+BEFORE_PROMPT = 19_000_000  # ns of virtual time; the prompt comes 0.7 ms later
+
+
+def run(image: Path, *options: str, keys: bytes = b"", timeout: float = 60) -> subprocess.CompletedProcess[bytes]:
+    """`hv run` in a process of its own with `keys` in a pipe."""
+    command = [*HV, "run", str(image), "--timeout", "30", *options]
+    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, input=keys, capture_output=True, timeout=timeout)
+
+
+def test_commands_by_the_api(grub: Path) -> None:
+    with hv.Machine() as machine:
+        domain = machine.create(grub, memory="128M")
+        domain.console.expect("Welcome to GRUB!")
+        domain.console.expect("grub> ")
+        domain.console.send("echo hello\r")
+        domain.console.expect("\n\rhello\n\r")
+        domain.console.expect("grub> ")
+        domain.console.send("ls\r")
+        domain.console.expect("(memdisk) (proc)")
+        domain.console.expect("grub> ")
+        domain.console.send("cat (memdisk)/grub.cfg\r")
+        domain.console.expect("pvboot-x86_64.elf")
+        domain.console.expect("grub> ")
+        domain.console.send("no-such-command\r")
+        domain.console.expect("error: can't find command `no-such-command'.")
+        domain.console.send("halt\r")
+        assert machine.run(timeout=30) == "ended"
+        assert (domain.reason, domain.exit_code) == ("powered off", 0)
+
+
+def test_reboot_brings_a_new_prompt(grub: Path) -> None:
+    with hv.Machine() as machine:
+        domain = machine.create(grub)
+        for count in range(3):
+            domain.console.expect("Welcome to GRUB!")
+            domain.console.expect("grub> ")
+            assert domain.reboots == count
+            domain.console.send("reboot\r")
+        domain.console.expect("grub> ")
+        domain.console.send("halt\r")
+        machine.run(timeout=30)
+        assert (domain.reboots, domain.exit_code) == (3, 0)
+
+
+def all_at_once(grub: Path, keys: str) -> tuple[bytes, int, str]:
+    """(console, ticks, how it ended) of a run whose input is there from the start."""
+    with hv.Machine() as machine:
+        domain = machine.create(grub)
+        domain.console.send(keys)
+        machine.run(timeout=60)
+        return domain.console.output, machine.engine.ticks, domain.reason
+
+
+def test_same_input_same_run(grub: Path) -> None:
+    first = all_at_once(grub, "echo hello\rls\rhalt\r")
+    assert b"\n\rhello\n\r" in first[0]
+    assert first[2] == "powered off"
+    assert all_at_once(grub, "echo hello\rls\rhalt\r") == first
+
+
+def test_conversation_repeats_to_the_tick(grub: Path) -> None:
+    """The same by `expect` and `send`: the guest is stopped where the pattern appears, not when the host looks."""
+
+    def talk() -> list[int]:
+        with hv.Machine() as machine:
+            domain, ticks = machine.create(grub), []
+            for keys in ("echo one\r", "echo two\r", "halt\r"):
+                domain.console.expect("grub> ")
+                ticks.append(machine.engine.ticks)
+                domain.console.send(keys)
+            machine.run(timeout=30)
+            return [*ticks, machine.engine.ticks]
+
+    assert talk() == talk()
+
+
+@pytest.mark.parametrize("until", [1_000_003, BEFORE_PROMPT])
+def test_stepped_run_is_the_free_run(until: int, grub: Path) -> None:
+    """Five million instructions one by one come to the same registers at the same tick."""
+
+    def state(stepping: bool) -> tuple[object, ...]:
+        with hv.Machine() as machine:
+            machine.engine.set_stepping(stepping)
+            domain = machine.create(grub)
+            assert machine.run(until_ns=until, timeout=120) == "until"
+            counters = domain.guest.vcpu_counters(), domain.guest.hypercall_counts
+            return machine.engine.ticks, domain.registers(), domain.console.output, counters
+
+    assert state(True) == state(False)
+
+
+def test_piped_input(grub: Path) -> None:
+    done = run(grub, keys=b"echo hello\rhalt\r")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\n\rhello\n\r" in done.stdout
+
+
+def test_input_from_a_file_twice(grub: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_bytes(b"ls\rhalt\r")
+    command = [*HV, "run", "--timeout", "30", str(grub)]
+
+    def once() -> tuple[int, bytes]:
+        with keys.open("rb") as source:
+            done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, stdin=source, capture_output=True, timeout=60)
+        return done.returncode, done.stdout
+
+    code, output = once()
+    assert code == 0
+    assert b"(memdisk) (proc)" in output
+    assert once() == (code, output)
+
+
+def test_a_prompt_without_input_waits(grub: Path) -> None:
+    """GRUB polls its console: it runs into the timeout."""
+    done = run(grub, "--timeout", "1")
+    assert done.returncode == 124
+    assert done.stdout.endswith(b"grub> ")
+    assert done.stderr == b"hv: grub-x86_64-xen.bin was still running after 1 s (--timeout)\n"
+
+
+@pytest.mark.parametrize(("memory", "vcpus"), [("16M", 1), ("64M", 2), ("512M", 1), ("1G", 4)])
+def test_memory_and_vcpus(memory: str, vcpus: int, grub: Path) -> None:
+    with hv.Machine() as machine:
+        domain = machine.create(grub, memory=memory, vcpus=vcpus)
+        domain.console.expect("grub> ")
+        domain.console.send("halt\r")
+        machine.run(timeout=30)
+        assert domain.exit_code == 0
+
+
+def test_two_grubs_on_one_machine(grub: Path) -> None:
+    with hv.Machine() as machine:
+        domains = [machine.create(grub, name=name) for name in ("one", "two")]
+        for domain in domains:
+            domain.console.expect("grub> ")
+            domain.console.send(f"echo this is {domain.name}\r")
+        for domain in domains:
+            domain.console.expect(f"\n\rthis is {domain.name}")
+            domain.console.expect("grub> ")
+            domain.console.send("halt\r")
+        machine.run(timeout=30)
+        assert [domain.exit_code for domain in domains] == [0, 0]

@@ -1,0 +1,1098 @@
+"""What each served hypercall answers, as rows of (call, arguments, result); results are Xen 4.17's to a PV domU.
+
+The guest of guest_kit makes the calls, each row on a machine of its own. An argument that is bytes is put into the
+guest's memory and passed by address; a function is asked with the guest first. A row may say `bug`: what hv does wrong;
+it fails once that is repaired.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from guest_kit import CONSOLE_PORT, MACHPHYS, PAGE, READ_ONLY, UNMAPPED, Puppet, error_name, known_bug, puppet
+
+from hv.abi import hypercalls as abi
+from hv.abi import xen
+from hv.abi.xen import DOMID_SELF
+from hv.hypercalls.registry import states
+
+Argument = int | bytes | Callable[[Puppet], Any]
+NON_CANONICAL = 1 << 47
+HV_RANGE = 0xFFFF_8700_0000_0000
+NOBODY = 999
+ROWS: list[Any] = []
+
+
+def row(call: str | int, *arguments: Argument, gives: str | int, bug: str | None = None, note: str = "") -> None:
+    """`note` tells rows with equal arguments apart in the test's name."""
+    texts = [
+        hex(a) if isinstance(a, int) else f"{len(a)} bytes" if isinstance(a, bytes) else a.__name__ for a in arguments
+    ]
+    name = f"{call}({', '.join(texts)}){' ' + note if note else ''}"
+    again = sum(parameters.id.startswith(name) for parameters in ROWS)
+    name = f"{name} #{again + 1}" if again else name
+    ROWS.append(pytest.param(call, arguments, gives, id=name, marks=[known_bug(bug)] if bug else []))
+
+
+def u32(*values: int) -> bytes:
+    return struct.pack(f"<{len(values)}I", *(value & 0xFFFFFFFF for value in values))
+
+
+def u64(*values: int) -> bytes:
+    return struct.pack(f"<{len(values)}Q", *(value & (1 << 64) - 1 for value in values))
+
+
+def named(name: str, function: Callable[[Puppet], Any]) -> Callable[[Puppet], Any]:
+    function.__name__ = name
+    return function
+
+
+def read_only_page(p: Puppet) -> int:
+    """An address that the guest may read but not write."""
+    assert p.map(p.page(9), p.mfn(p.page(9)), READ_ONLY) == 0
+    return p.page(9)
+
+
+def end_of_memory(size: int) -> Callable[[Puppet], int]:
+    """An address with `size` bytes before a page that is not mapped."""
+
+    def place(p: Puppet) -> int:
+        assert p.hypercall("update_va_mapping", p.page(11), 0, 2) == 0
+        return p.page(11) - size
+
+    return named(f"{size} bytes before a hole", place)
+
+
+def own_domid(p: Puppet) -> int:
+    return int(p.domain.domid)
+
+
+def page_frame(p: Puppet) -> bytes:
+    """A list with the frame of a page that can hold descriptors."""
+    return u64(p.read_only(5))
+
+
+def writable_frame(p: Puppet) -> bytes:
+    return u64(p.mfn(p.page(5)))
+
+
+# --- every pointer of every served operation ---------------------------------------------------------------------
+
+POINTERS = {"unmapped": UNMAPPED, "not canonical": NON_CANONICAL, "of hv": HV_RANGE, "of the M2P": MACHPHYS, "null": 0}
+RESERVATIONS = {"XENMEM_increase_reservation", "XENMEM_decrease_reservation", "XENMEM_populate_physmap"}
+
+
+def pointer_rows() -> None:
+    served = {(state.number, state.operation) for state in states() if state.state.startswith("served")}
+    for call in abi.HYPERCALLS:
+        kinds = [argument.kind for argument in call.arguments]
+        for operation in call.operations:
+            if (
+                (call.number, operation.name) not in served
+                or operation.argument is None
+                or call.name in ("mmu_update", "mmuext_op")
+            ):
+                continue
+            for name, pointer in POINTERS.items():
+                arguments = [
+                    operation.number if kind == "op" else pointer if kind == "arg" else 1 if kind == "count" else 0
+                    for kind in kinds
+                ]
+                gives: str | int = "-EFAULT"
+                if operation.name in RESERVATIONS:
+                    gives = 0  # how many extents were done
+                if operation.name == "XENVER_build_id":
+                    gives = "-EPERM"  # before anything is read
+                row(call.name, *arguments, gives=gives, note=f"{operation.name}, {name}")
+
+
+pointer_rows()
+for pointer in (UNMAPPED, NON_CANONICAL, HV_RANGE, MACHPHYS):
+    row("mmu_update", pointer, 1, 0, DOMID_SELF, gives="-EFAULT")
+    row("mmuext_op", pointer, 1, 0, DOMID_SELF, gives="-EFAULT")
+    row("multicall", pointer, 1, gives="-EFAULT")
+    row("set_gdt", pointer, 1, gives="-EFAULT")
+    row("set_trap_table", pointer, gives="-EFAULT")
+    row("console_io", 0, 5, pointer, gives="-EFAULT")
+for size, operation in (
+    (15, "XENVER_extraversion"),
+    (63, "XENVER_changeset"),
+    (7, "XENVER_platform_parameters"),
+    (7, "XENVER_get_features"),
+):
+    row("xen_version", abi.BY_NAME["xen_version"].operation(operation).number, end_of_memory(size), gives="-EFAULT")
+row("xen_version", 1, end_of_memory(16), gives=0)
+row("xen_version", 4, end_of_memory(64), gives=0)
+row("xen_version", 5, end_of_memory(8), gives=0)
+row("xen_version", 1, read_only_page, gives="-EFAULT")
+row("xen_version", 9, end_of_memory(9), gives=0)
+row("event_channel_op", 7, read_only_page, gives="-EFAULT", note="the port is lost, as on Xen")
+row("grant_table_op", 6, read_only_page, 1, gives="-EFAULT")
+row("memory_op", 12, read_only_page, gives="-EFAULT", note="machphys_mapping")
+row("mmu_update", end_of_memory(15), 1, 0, DOMID_SELF, gives="-EFAULT")
+row("multicall", end_of_memory(63), 1, gives="-EFAULT")
+
+# --- operations and numbers that do not exist --------------------------------------------------------------------
+
+for number in (11, 56, 57, 62, 63, 64, 100, 0x1000, 1 << 31, 1 << 32, (1 << 32) + 17, (1 << 64) - 1):
+    row(number, 0, 0, gives="-ENOSYS", note="no such hypercall")
+for operation in (11, 12, 100, 1 << 31, (1 << 32) - 1):
+    row("xen_version", operation, 0, gives="-ENOSYS")
+for operation in (14, 15, 100, 1 << 31):
+    row("event_channel_op", operation, bytes(64), gives="-ENOSYS")
+for operation in (8, 100, 1 << 31):
+    row("sched_op", operation, bytes(64), gives="-ENOSYS")
+for operation in (2, 100, 1 << 31):
+    row("callback_op", operation, bytes(64), gives="-ENOSYS")
+for operation in (40, 100, 1 << 31):
+    row("physdev_op", operation, bytes(64), gives="-ENOSYS")
+for operation in (14, 100):
+    row("vcpu_op", operation, 0, bytes(64), gives="-ENOSYS")
+for operation in (13, 50):
+    row("grant_table_op", operation, bytes(64), 1, gives="-ENOSYS")
+for operation in (1, 4, 13, 29, 63):
+    row("memory_op", operation + (0 if operation not in (1, 4) else 30), bytes(64), gives="-ENOSYS")
+for operation in (17, 21, 22, 100, 1 << 31):
+    row("mmuext_op", u32(operation, 0) + bytes(16), 1, 0, DOMID_SELF, gives="-ENOSYS" if operation >= 21 else "-EINVAL")
+for which in (4, 5, 1 << 31, (1 << 32) - 1):
+    row("set_segment_base", which, 0, gives="-EINVAL")
+row(
+    "console_io",
+    2,
+    0,
+    0,
+    gives="-EPERM",
+)
+row("console_io", 1, 10, bytes(16), gives="-EPERM", note="read")
+row("console_io", 0, 0, UNMAPPED, gives=0, note="write nothing")
+row("console_io", 0, 3, b"abc", gives=0, note="the hypervisor log")
+row("vm_assist", 2, 0, gives="-ENOSYS")
+row("vm_assist", 1 << 31, 4, gives="-ENOSYS")
+
+# --- what Xen refuses a domU -------------------------------------------------------------------------------------
+
+for call in ("platform_op", "sysctl", "domctl"):
+    row(call, UNMAPPED, gives="-EFAULT")
+    row(call, u32(0, 0) + bytes(256), gives="-EACCES", note="interface version 0")
+row("platform_op", u32(0, 0x03000000) + bytes(256), gives="-EPERM")
+row("sysctl", u32(0, 0x15) + bytes(256), gives="-EPERM", note="interface version 0x15")
+row("domctl", u32(0, 0x15) + bytes(256), gives="-EPERM", note="interface version 0x15")
+for call, error in {
+    "xsm_op": "-ENOSYS",
+    "kexec_op": "-EPERM",
+    "tmem_op": "-ENOSYS",
+    "argo_op": "-ENOSYS",
+    "xenpmu_op": "-EOPNOTSUPP",
+    "hypfs_op": "-EPERM",
+    "arch_0": "-EPERM",
+    **{f"arch_{i}": "-ENOSYS" for i in range(2, 8)},
+}.items():
+    row(call, 0, bytes(256), gives=error)
+
+# --- xen_version --------------------------------------------------------------------------------------------------
+
+row("xen_version", 0, 0, gives=4 << 16 | 17)
+row("xen_version", 0, UNMAPPED, gives=4 << 16 | 17)
+row("xen_version", 7, 0, gives=PAGE, note="pagesize")
+row(
+    "xen_version",
+    7,
+    b"x",
+    gives="-EINVAL",
+    note="pagesize with a pointer",
+)
+row("xen_version", 6, u32(1, 0), gives="-EINVAL", note="features, submap 1")
+row("xen_version", 6, u32(0, 0), gives=0, note="features, submap 0")
+row("xen_version", 10, u32(0) + bytes(28), gives="-EPERM", note="build id")
+row("xen_version", (1 << 32) | 0, 0, gives=4 << 16 | 17, note="an int: the upper half does not count")
+
+# --- memory_op ----------------------------------------------------------------------------------------------------
+
+
+def reservation(
+    extents: Callable[[Puppet], int] | int, count: int, order: int = 0, domid: int = DOMID_SELF, flags: int = 0
+) -> Callable[[Puppet], bytes]:
+    def make(p: Puppet) -> bytes:
+        return struct.pack("<QQIIH6x", extents if isinstance(extents, int) else extents(p), count, order, flags, domid)
+
+    return named(f"{count} extents of order {order} for {domid:#x}", make)
+
+
+def frame_list(p: Puppet) -> int:
+    """The frames of pages 1 and 2."""
+    return p.place(u64(p.mfn(p.page(1)), p.mfn(p.page(2))))
+
+
+def foreign_list(p: Puppet) -> int:
+    q = Puppet(p.machine)
+    return p.place(u64(q.mfn(q.page(1))))
+
+
+for operation in (0, 1, 6):
+    for domid in (0, NOBODY):
+        row("memory_op", operation, reservation(frame_list, 1, domid=domid), gives=0)
+    row("memory_op", operation, reservation(frame_list, 0), gives=0)
+    row("memory_op", operation, reservation(frame_list, 1, order=10), gives=0)
+    row("memory_op", operation, reservation(frame_list, 1, order=(1 << 32) - 1), gives=0)
+    for pointer in (UNMAPPED, NON_CANONICAL, HV_RANGE):
+        row("memory_op", operation, reservation(pointer, 1), gives=0, note=hex(pointer))
+row("memory_op", 1, reservation(frame_list, 2), gives=2, note="decrease")
+row("memory_op", 1, reservation(frame_list, 2, domid=1), gives=2, note="decrease, by its own number")
+row("memory_op", 1, reservation(foreign_list, 1), gives=0, note="decrease another domain's frame")
+row("memory_op", 1, reservation(named("hv's frame", lambda p: p.place(u64(16))), 1), gives=0, note="decrease")
+row("memory_op", 1, reservation(named("beyond RAM", lambda p: p.place(u64(1 << 40, 0))), 1), gives=0, note="decrease")
+row(
+    "memory_op",
+    1,
+    reservation(named("one good, one bad", lambda p: p.place(u64(p.mfn(p.page(1)), 0))), 2),
+    gives=1,
+    note="decrease",
+)
+row("memory_op", 0, reservation(0, 1), gives=0, note="increase at the limit")
+row("memory_op", 6, reservation(named("a pfn", lambda p: p.place(u64(5000))), 1), gives=0, note="populate at the limit")
+row("memory_op", 1 | 1 << 6, reservation(frame_list, 2), gives=2, note="decrease from extent 1 on")
+row("memory_op", 1 | 2 << 6, reservation(frame_list, 2), gives=2, note="decrease from extent 2 on: nothing")
+row(
+    "memory_op",
+    1 | 5 << 6,
+    reservation(frame_list, 2),
+    gives=5,
+    note="decrease behind the end",
+)
+for operation in (2, 3, 4):
+    row(
+        "memory_op",
+        operation | 1 << 6,
+        u32(DOMID_SELF),
+        gives="-EINVAL",
+    )
+for operation in (3, 4):
+    row("memory_op", operation, u32(DOMID_SELF), gives=2048)
+    row("memory_op", operation, u32(1), gives=2048)
+    row("memory_op", operation, u32(0), gives="-EPERM")
+    row("memory_op", operation, u32(NOBODY), gives="-ESRCH")
+    row(
+        "memory_op",
+        operation,
+        named("of another guest", lambda p: u32(Puppet(p.machine).domain.domid)),
+        gives="-EPERM",
+    )
+
+# --- grant_table_op -----------------------------------------------------------------------------------------------
+
+row(
+    "grant_table_op",
+    2,
+    bytes(24),
+    0,
+    gives="-EINVAL",
+    note="setup_table, no element",
+)
+row(
+    "grant_table_op",
+    2,
+    bytes(48),
+    2,
+    gives="-EINVAL",
+    note="setup_table, two elements",
+)
+row(
+    "grant_table_op",
+    6,
+    bytes(16),
+    0,
+    gives="-EINVAL",
+    note="query_size, no element",
+)
+row(
+    "grant_table_op",
+    6,
+    bytes(48),
+    3,
+    gives="-EINVAL",
+    note="query_size, three elements",
+)
+for operation in (2, 6, 8, 10):
+    row(
+        "grant_table_op",
+        operation,
+        bytes(64),
+        1 << 31,
+        gives="-EINVAL",
+        note="a negative count",
+    )
+    row(
+        "grant_table_op",
+        operation | 1 << 12,
+        bytes(64),
+        1,
+        gives="-EINVAL",
+        note="opaque bits",
+    )
+row("grant_table_op", 8, u32(0), 1, gives="-EINVAL", note="set_version 0")
+row("grant_table_op", 8, u32(1), 1, gives=0, note="set_version 1")
+row("grant_table_op", 8, u32(3), 1, gives="-EINVAL", note="set_version 3")
+row("grant_table_op", 10, struct.pack("<HHI", DOMID_SELF, 0, 0), 1, gives=0, note="get_version")
+row(
+    "grant_table_op",
+    10,
+    struct.pack("<HHI", NOBODY, 0, 0),
+    1,
+    gives="-ESRCH",
+    note="get_version of nobody",
+)
+row(
+    "grant_table_op",
+    10,
+    struct.pack("<HHI", 0, 0, 0),
+    1,
+    gives="-EPERM",
+    note="get_version of domain 0",
+)
+
+# --- event_channel_op ---------------------------------------------------------------------------------------------
+
+INTERDOMAIN, VIRQ, _, CLOSE, SEND, STATUS, UNBOUND, IPI, VCPU, UNMASK = range(10)
+
+
+def unbound_by(remote: int) -> Callable[[Puppet], bytes]:
+    return named(f"a port for {remote:#x}", lambda p: struct.pack("<HHI", DOMID_SELF, remote, 0))
+
+
+def bound(operation: int, argument: bytes, at: int) -> Callable[[Puppet], int]:
+    """The port that an operation gives."""
+
+    def make(p: Puppet) -> int:
+        where = p.place(argument)
+        assert p.hypercall("event_channel_op", operation, where) == 0
+        return int.from_bytes(p.guest.read(where + at, 4), "little")
+
+    return make
+
+
+AN_UNBOUND = bound(UNBOUND, struct.pack("<HHI", DOMID_SELF, DOMID_SELF, 0), 4)
+FOR_DOMAIN_0 = bound(UNBOUND, struct.pack("<HHI", DOMID_SELF, 0, 0), 4)
+AN_IPI = bound(IPI, u32(0, 0), 4)
+A_TIMER = bound(VIRQ, u32(0, 0, 0), 8)
+A_GLOBAL_VIRQ = bound(VIRQ, u32(2, 0, 0), 8)
+
+
+def port(make: Callable[[Puppet], int], *more: int, before: bytes = b"") -> Callable[[Puppet], bytes]:
+    return named("a port", lambda p: before + u32(make(p), *more))
+
+
+for number in (0, 4096, 4097, 1 << 31, (1 << 32) - 1):
+    row("event_channel_op", SEND, u32(number), gives="-EINVAL", note=f"send {number:#x}")
+    row("event_channel_op", CLOSE, u32(number), gives="-EINVAL", note=f"close {number:#x}")
+    row("event_channel_op", VCPU, u32(number, 0), gives="-EINVAL", note=f"bind_vcpu {number:#x}")
+    if number:
+        row("event_channel_op", UNMASK, u32(number), gives="-EINVAL", note=f"unmask {number:#x}")
+        row(
+            "event_channel_op",
+            STATUS,
+            struct.pack("<HHI", DOMID_SELF, 0, number) + bytes(16),
+            gives="-EINVAL",
+            note=f"status {number:#x}",
+        )
+row("event_channel_op", STATUS, struct.pack("<HHI", DOMID_SELF, 0, 0) + bytes(16), gives=0, note="status 0: closed")
+row(
+    "event_channel_op",
+    UNMASK,
+    u32(0),
+    gives=0,
+    note="unmask 0",
+)
+row(
+    "event_channel_op",
+    UNMASK,
+    u32(40),
+    gives=0,
+    note="unmask closed",
+)
+row("event_channel_op", SEND, u32(40), gives="-EINVAL", note="send, closed")
+row("event_channel_op", CLOSE, u32(40), gives="-EINVAL", note="close, closed")
+row("event_channel_op", VCPU, u32(40, 0), gives="-EINVAL", note="bind_vcpu, closed")
+row("event_channel_op", STATUS, struct.pack("<HHI", DOMID_SELF, 0, 40) + bytes(16), gives=0, note="status, closed")
+row("event_channel_op", STATUS, struct.pack("<HHI", 0, 0, 1) + bytes(16), gives="-EPERM", note="status of domain 0")
+row("event_channel_op", STATUS, struct.pack("<HHI", NOBODY, 0, 1) + bytes(16), gives="-ESRCH", note="status of nobody")
+row(
+    "event_channel_op",
+    STATUS,
+    named("of another guest", lambda p: struct.pack("<HHI", Puppet(p.machine).domain.domid, 0, 1) + bytes(16)),
+    gives="-EPERM",
+)
+for remote in (DOMID_SELF, 0, 1, NOBODY, 0x7FF1):
+    row("event_channel_op", UNBOUND, unbound_by(remote), gives=0)
+row("event_channel_op", UNBOUND, struct.pack("<HHI", 0, 0, 0), gives="-EPERM", note="for domain 0")
+row(
+    "event_channel_op",
+    UNBOUND,
+    struct.pack("<HHI", NOBODY, 0, 0),
+    gives="-ESRCH",
+    note="for nobody",
+)
+row("event_channel_op", INTERDOMAIN, struct.pack("<HHII", NOBODY, 0, 1, 0), gives="-ESRCH", note="nobody")
+for remote_port in (0, 1, 2, 40, 4096, (1 << 32) - 1):
+    row(
+        "event_channel_op",
+        INTERDOMAIN,
+        struct.pack("<HHII", DOMID_SELF, 0, remote_port, 0),
+        gives="-EINVAL",
+        note=f"own port {remote_port:#x}",
+    )
+    row(
+        "event_channel_op",
+        INTERDOMAIN,
+        struct.pack("<HHII", 0, 0, remote_port, 0),
+        gives="-EINVAL",
+        note=f"domain 0's port {remote_port:#x}",
+    )
+row(
+    "event_channel_op",
+    INTERDOMAIN,
+    port(AN_UNBOUND, 0, before=struct.pack("<HH", DOMID_SELF, 0)),
+    gives=0,
+    note="to itself",
+)
+row(
+    "event_channel_op",
+    INTERDOMAIN,
+    port(FOR_DOMAIN_0, 0, before=struct.pack("<HH", DOMID_SELF, 0)),
+    gives="-EINVAL",
+    note="one that waits for another",
+)
+row(
+    "event_channel_op",
+    INTERDOMAIN,
+    port(AN_IPI, 0, before=struct.pack("<HH", DOMID_SELF, 0)),
+    gives="-EINVAL",
+    note="an IPI port",
+)
+for virq, vcpu, error in (
+    (0, 0, 0),
+    (1, 0, 0),
+    (0, 1, "-ENOENT"),
+    (0, 64, "-ENOENT"),
+    (0, (1 << 32) - 1, "-ENOENT"),
+    (24, 0, "-EINVAL"),
+    (100, 0, "-EINVAL"),
+    ((1 << 32) - 1, 0, "-EINVAL"),
+    (24, 99, "-EINVAL"),
+    (2, 1, "-EINVAL"),
+    (2, 0, 0),
+    (3, 0, 0),
+    (16, 1, "-EINVAL"),
+    (16, 0, 0),
+    (23, 0, 0),
+):
+    row("event_channel_op", VIRQ, u32(virq, vcpu, 0), gives=error, note=f"VIRQ {virq:#x} of vCPU {vcpu:#x}")
+row(
+    "event_channel_op", VIRQ, named("twice", lambda p: (A_TIMER(p), u32(0, 0, 0))[1]), gives="-EEXIST", note="the timer"
+)
+for vcpu, error in ((0, 0), (1, "-ENOENT"), (64, "-ENOENT"), ((1 << 32) - 1, "-ENOENT")):
+    row("event_channel_op", IPI, u32(vcpu, 0), gives=error, note=f"IPI of vCPU {vcpu:#x}")
+    row("event_channel_op", VCPU, port(AN_UNBOUND, vcpu), gives=error, note=f"to vCPU {vcpu:#x}")
+row("event_channel_op", VCPU, port(AN_IPI, 0), gives="-EINVAL", note="an IPI port")
+row("event_channel_op", VCPU, port(A_TIMER, 0), gives="-EINVAL", note="the timer")
+row("event_channel_op", VCPU, port(A_GLOBAL_VIRQ, 0), gives=0, note="a global VIRQ")
+row("event_channel_op", VCPU, u32(CONSOLE_PORT, 0), gives=0, note="the console")
+for name, make, error in (("unbound", AN_UNBOUND, 0), ("IPI", AN_IPI, 0), ("VIRQ", A_TIMER, "-EINVAL")):
+    row("event_channel_op", SEND, port(make), gives=error, note=name)
+    row("event_channel_op", CLOSE, port(make), gives=0, note=name)
+    row("event_channel_op", UNMASK, port(make), gives=0, note=name)
+
+# --- scheduling and time ------------------------------------------------------------------------------------------
+
+
+def poll(ports: bytes | int, count: int, timeout: int = 1) -> Callable[[Puppet], bytes]:
+    return named(
+        f"{count} ports",
+        lambda p: struct.pack("<QIIQ", p.place(ports) if isinstance(ports, bytes) else ports, count, 0, timeout),
+    )
+
+
+row("sched_op", 0, 0, gives=0, note="yield")
+row("sched_op", 3, poll(b"", 0), gives=0, note="poll nothing")
+row("sched_op", 3, poll(u32(3), 1), gives=0, note="poll, a timeout long past")
+row("sched_op", 3, poll(u32(*[3] * 128), 128), gives=0, note="poll")
+row("sched_op", 3, poll(u32(*[3] * 129), 129), gives="-EINVAL", note="poll")
+row("sched_op", 3, poll(b"", (1 << 32) - 1), gives="-EINVAL", note="poll")
+for pointer in (UNMAPPED, NON_CANONICAL, HV_RANGE):
+    row("sched_op", 3, poll(pointer, 1), gives="-EFAULT", note=f"poll {pointer:#x}")
+for number in (4096, 1 << 31, (1 << 32) - 1):
+    row("sched_op", 3, poll(u32(number), 1), gives="-EINVAL", note=f"poll port {number:#x}")
+row("sched_op", 5, u32(0), gives=0, note="shutdown_code")
+for timeout in (0, 1, 1 << 40, 1 << 62, 1 << 63, (1 << 64) - 1):
+    row("set_timer_op", timeout, gives=0)
+for vcpu in (1, 64, 1 << 31, (1 << 32) - 1):
+    for operation in (3, 6, 7, 8, 9, 100):
+        row("vcpu_op", operation, vcpu, bytes(16), gives="-ENOENT")
+row("vcpu_op", 3, 0, 0, gives=1, note="is_up")
+for period, error in (
+    (0, "-EINVAL"),
+    (1, "-EINVAL"),
+    (999_999, "-EINVAL"),
+    (1_000_000, 0),
+    (1 << 59, 0),
+    ((1 << 64) - 1, "-EINVAL"),
+):
+    row("vcpu_op", 6, 0, u64(period), gives=error, note=f"periodic timer of {period} ns")
+row("vcpu_op", 7, 0, 0, gives=0, note="stop_periodic_timer")
+row("vcpu_op", 9, 0, 0, gives=0, note="stop_singleshot_timer")
+row("vcpu_op", 8, 0, struct.pack("<QII", 1 << 40, 0, 0), gives=0, note="singleshot")
+row("vcpu_op", 8, 0, struct.pack("<QII", 1, 0, 0), gives=0, note="singleshot in the past")
+row(
+    "vcpu_op",
+    8,
+    0,
+    struct.pack("<QII", 1, 1, 0),
+    gives=0,
+    note="singleshot in the past: 4.17.7 does not look at the flag",
+)
+
+# --- traps, callbacks, descriptors, segments ----------------------------------------------------------------------
+
+
+def trap(vector: int, address: int) -> bytes:
+    return struct.pack("<BBHIQ", vector, 0, 0xE033, 0, address)
+
+
+row("set_trap_table", 0, gives=0, note="none")
+row("set_trap_table", bytes(16), gives=0, note="an empty table")
+row("set_trap_table", trap(200, 0x1000) + bytes(16), gives=0)
+row("set_trap_table", trap(200, NON_CANONICAL) + bytes(16), gives="-EINVAL", note="not canonical")
+row("set_trap_table", trap(200, 1 << 63) + bytes(16), gives="-EINVAL", note="bit 63")
+row("set_trap_table", trap(200, HV_RANGE) + bytes(16), gives=0, note="an address of hv: taken, as on Xen")
+row("set_trap_table", trap(200, 0x1000) * 300 + bytes(16), gives=0, note="longer than there are vectors")
+
+
+def endless_table(p: Puppet) -> int:
+    """300 rows up to a hole; no row ends the table."""
+    assert p.hypercall("update_va_mapping", p.page(11), 0, 2) == 0
+    p.guest.write(p.page(11) - 4800, trap(200, 0x1000) * 300)
+    return p.page(11) - 4800
+
+
+row("set_trap_table", endless_table, gives="-EFAULT")
+for kind in (0, 1, 2, 4, 5, 7):
+    row("callback_op", 0, struct.pack("<HHIQ", kind, 0, 0, 0x1000), gives=0, note=f"register type {kind}")
+    row(
+        "callback_op",
+        0,
+        struct.pack("<HHIQ", kind, 0, 0, NON_CANONICAL),
+        gives="-EINVAL",
+        note=f"register type {kind}, not canonical",
+    )
+    row(
+        "callback_op",
+        1,
+        struct.pack("<HH", kind, 0),
+        gives=0 if kind == 4 else "-EINVAL",
+        note=f"unregister type {kind}",
+    )
+for kind in (3, 6, 8, 0xFFFF):
+    row("callback_op", 0, struct.pack("<HHIQ", kind, 0, 0, 0x1000), gives="-ENOSYS", note=f"register type {kind}")
+    row("callback_op", 1, struct.pack("<HH", kind, 0), gives="-ENOSYS", note=f"unregister type {kind}")
+row(
+    "callback_op",
+    0,
+    struct.pack("<HHIQ", 3, 0, 0, NON_CANONICAL),
+    gives="-EINVAL",
+    note="the address is looked at first",
+)
+row("set_callbacks", 0, 0, 0, gives=0)
+row("set_callbacks", NON_CANONICAL, 1 << 63, NON_CANONICAL, gives=0, note="bad addresses are ignored")
+row("stack_switch", 0, 0, gives=0)
+row("stack_switch", 0xFFFF, NON_CANONICAL, gives=0)
+row("fpu_taskswitch", 1, gives=0)
+row("fpu_taskswitch", 0, gives=0)
+row("set_gdt", 0, 0, gives=0, note="no entries")
+row("set_gdt", page_frame, 512, gives=0)
+row("set_gdt", page_frame, 1, gives=0)
+row("set_gdt", bytes(128), 0x1C01, gives="-EINVAL", note="over the reserved entries")
+row("set_gdt", UNMAPPED, 0x1C01, gives="-EINVAL", note="over the reserved entries, a bad pointer")
+row("set_gdt", bytes(128), (1 << 32) - 1, gives="-EINVAL", note="over the reserved entries")
+row("set_gdt", writable_frame, 512, gives="-EINVAL", note="mapped writable")
+row("set_gdt", u64(0), 1, gives="-EINVAL", note="frame 0")
+row("set_gdt", u64(1 << 40), 1, gives="-EINVAL", note="beyond RAM")
+row("set_gdt", named("one good, one bad", lambda p: page_frame(p) + u64(0)), 513, gives="-EINVAL")
+for which in (0, 1, 2):
+    row("set_segment_base", which, 0x1234, gives=0)
+    row("set_segment_base", which, HV_RANGE, gives=0)
+    row("set_segment_base", which, NON_CANONICAL, gives="-EINVAL")
+    row("set_segment_base", which, (1 << 63) - 1, gives="-EINVAL")
+for selector in (0, 3, 0xE02B, 0x1234, 0xFFFF, NON_CANONICAL):
+    row("set_segment_base", 3, selector, gives=0, note="a bad selector loads 0")
+for kind in range(0, 70):
+    good = kind in (0, 1, 2, 3, 4, 5, 32)
+    if good or kind in (6, 7, 31, 33, 63, 64, 69):
+        row("vm_assist", 0, kind, gives=0 if good else "-EINVAL", note="enable")
+        row("vm_assist", 1, kind, gives=0 if good else "-EINVAL", note="disable")
+row("vm_assist", 2, 6, gives="-EINVAL", note="the type is looked at first")
+for iopl in (0, 1, 2, 3):
+    row("physdev_op", 6, u32(iopl), gives=0, note="set_iopl")
+for iopl in (4, 255, (1 << 32) - 1):
+    row("physdev_op", 6, u32(iopl), gives="-EINVAL", note=f"set_iopl {iopl}")
+
+# --- mmuext_op, update_va_mapping: what is not about frames (tests/unit/paging has those) -------------------------
+
+
+def extended(command: int, first: int = 0, second: int = 0) -> bytes:
+    return u32(command, 0) + u64(first, second)
+
+
+for command in (xen.MMUEXT_TLB_FLUSH_LOCAL, xen.MMUEXT_TLB_FLUSH_ALL):
+    row("mmuext_op", extended(command), 1, 0, DOMID_SELF, gives=0)
+for command in (xen.MMUEXT_INVLPG_LOCAL, xen.MMUEXT_INVLPG_ALL):
+    for address in (0x1000, UNMAPPED, NON_CANONICAL, HV_RANGE):
+        row("mmuext_op", extended(command, address), 1, 0, DOMID_SELF, gives=0, note=f"{command}: {address:#x}")
+for command in (xen.MMUEXT_TLB_FLUSH_MULTI, xen.MMUEXT_INVLPG_MULTI):
+    row(
+        "mmuext_op",
+        named("a mask", lambda p, c=command: extended(c, 0x1000, p.place(u64(1)))),
+        1,
+        0,
+        DOMID_SELF,
+        gives=0,
+        note=str(command),
+    )
+    row(
+        "mmuext_op",
+        extended(command, 0x1000, UNMAPPED),
+        1,
+        0,
+        DOMID_SELF,
+        gives="-EINVAL",
+        note=f"{command}: an unmapped mask",
+    )
+row("mmuext_op", extended(xen.MMUEXT_FLUSH_CACHE), 1, 0, DOMID_SELF, gives="-EACCES")
+row(
+    "mmuext_op",
+    extended(xen.MMUEXT_FLUSH_CACHE_GLOBAL),
+    1,
+    0,
+    DOMID_SELF,
+    gives="-EINVAL",
+    note="flush the cache everywhere",
+)
+for command in (xen.MMUEXT_MARK_SUPER, xen.MMUEXT_UNMARK_SUPER):
+    row("mmuext_op", extended(command), 1, 0, DOMID_SELF, gives="-EOPNOTSUPP", note=str(command))
+LDT = xen.MMUEXT_SET_LDT
+row("mmuext_op", extended(LDT, 0x1000, 8192), 1, 0, DOMID_SELF, gives=0, note="LDT")
+row("mmuext_op", extended(LDT, 0x1000, 8193), 1, 0, DOMID_SELF, gives="-EINVAL", note="LDT too long")
+row("mmuext_op", extended(LDT, 0x1008, 1), 1, 0, DOMID_SELF, gives="-EINVAL", note="LDT not aligned")
+row("mmuext_op", extended(LDT, HV_RANGE, 1), 1, 0, DOMID_SELF, gives="-EINVAL", note="LDT of hv")
+row("mmuext_op", extended(LDT, NON_CANONICAL, 1), 1, 0, DOMID_SELF, gives="-EINVAL", note="LDT not canonical")
+row("mmuext_op", extended(LDT, 0, 0), 1, 0, DOMID_SELF, gives=0, note="no LDT")
+row(
+    "mmuext_op",
+    extended(LDT, 0x1008, 0),
+    1,
+    0,
+    DOMID_SELF,
+    gives=0,
+    note="no LDT, any address",
+)
+row("mmuext_op", 0, 0, 0, DOMID_SELF, gives=0, note="nothing to do")
+row("mmu_update", 0, 0, 0, DOMID_SELF, gives=0, note="nothing to do")
+row("mmu_update", 0, 0, UNMAPPED, DOMID_SELF, gives=0, note="a counter that can not be written is ignored")
+for flags in (0, 1, 2, 4 | 1, 4 | 2):
+    row("update_va_mapping", named("page 1", lambda p: p.page(1)), 0, flags, gives=0)
+row(
+    "update_va_mapping",
+    named("page 1", lambda p: p.page(1)),
+    0,
+    UNMAPPED | 1,
+    gives="-EFAULT",
+    note="a bad mask of vCPUs",
+)
+row("update_va_mapping", named("page 1", lambda p: p.page(1)), 0, UNMAPPED, gives=0, note="a mask that nobody needs")
+
+
+# --- update_descriptor --------------------------------------------------------------------------------------------
+
+
+def descriptor_at(frame: Callable[[Puppet], int], offset: int = 8) -> Callable[[Puppet], int]:
+    return named(f"an entry at {offset}", lambda p: (frame(p) << 12) + offset)
+
+
+def data_frame(p: Puppet) -> int:
+    return p.mfn(p.page(5))
+
+
+def gdt_frame_in_use(p: Puppet) -> int:
+    mfn = p.read_only(5)
+    assert p.hypercall("set_gdt", u64(mfn), 512) == 0
+    return mfn
+
+
+CODE_64, DATA_DPL_0, TSS, CALL_GATE_RESERVED = (
+    0x00AF_FB00_0000_FFFF,
+    0x00CF_9300_0000_FFFF,
+    0x0000_8900_0000_0067,
+    0x0000_8CFF_E033_0000,
+)
+for name, where, value, error in (
+    ("code", descriptor_at(data_frame), CODE_64, 0),
+    ("data", descriptor_at(data_frame), DATA_DPL_0, 0),
+    ("nothing", descriptor_at(data_frame), 0, 0),
+    ("not present", descriptor_at(data_frame), TSS & ~(1 << 47), 0),
+    ("in a GDT in use", descriptor_at(gdt_frame_in_use), CODE_64, 0),
+    ("the last of its page", descriptor_at(data_frame, 4088), CODE_64, 0),
+    ("a TSS", descriptor_at(data_frame), TSS, "-EINVAL"),
+    ("a call gate with reserved bits", descriptor_at(data_frame), CALL_GATE_RESERVED, "-EINVAL"),
+    ("a TSS in a GDT in use", descriptor_at(gdt_frame_in_use), TSS, "-EINVAL"),
+    ("not aligned", descriptor_at(data_frame, 12), CODE_64, "-EINVAL"),
+    ("in frame 0", descriptor_at(lambda p: 0), CODE_64, "-EINVAL"),
+    ("beyond RAM", descriptor_at(lambda p: 1 << 40), CODE_64, "-EINVAL"),
+    ("in a page table", descriptor_at(lambda p: p.table(1, p.page(1))), CODE_64, "-EINVAL"),
+    ("in the L4 table", descriptor_at(lambda p: p.table(4, p.page(1))), CODE_64, "-EINVAL"),
+):
+    row("update_descriptor", where, value, gives=error, note=name)
+
+# --- vCPUs --------------------------------------------------------------------------------------------------------
+
+
+def vcpu_info(frame: Callable[[Puppet], int], offset: int) -> Callable[[Puppet], bytes]:
+    return named(f"offset {offset}", lambda p: struct.pack("<QII", frame(p), offset, 0))
+
+
+INITIALISE, UP, REGISTER_INFO = 0, 1, 10
+row("vcpu_op", UP, 0, 0, gives=0, note="up: it is")
+row("vcpu_op", INITIALISE, 0, bytes(6000), gives="-EEXIST", note="initialise what runs")
+row("vcpu_op", REGISTER_INFO, 0, vcpu_info(data_frame, 64), gives=0, note="register_vcpu_info")
+row("vcpu_op", REGISTER_INFO, 0, vcpu_info(data_frame, 4032), gives=0, note="register_vcpu_info at the end of a page")
+row(
+    "vcpu_op",
+    REGISTER_INFO,
+    0,
+    vcpu_info(data_frame, 4040),
+    gives="-ENXIO",
+    note="register_vcpu_info across the end",
+)
+row(
+    "vcpu_op",
+    REGISTER_INFO,
+    0,
+    vcpu_info(data_frame, 1 << 31),
+    gives="-ENXIO",
+    note="register_vcpu_info far off",
+)
+row(
+    "vcpu_op",
+    REGISTER_INFO,
+    0,
+    vcpu_info(data_frame, 60),
+    gives="-ENXIO",
+    note="register_vcpu_info not aligned",
+)
+for name, frame in {
+    "frame 0": lambda p: 0,
+    "beyond RAM": lambda p: 1 << 40,
+    "a page table": lambda p: p.table(1, p.page(1)),
+}.items():
+    row("vcpu_op", REGISTER_INFO, 0, vcpu_info(frame, 0), gives="-EINVAL", note=f"register_vcpu_info in {name}")
+for operation in (INITIALISE, UP, REGISTER_INFO):
+    row("vcpu_op", operation, 1, bytes(6000), gives="-ENOENT", note="of a vCPU that is not there")
+
+
+# --- multicall ----------------------------------------------------------------------------------------------------
+
+
+def entry(call: str, *arguments: int) -> bytes:
+    return u64(abi.BY_NAME[call].number, 0x5A5A, *arguments, *[0] * (6 - len(arguments)))
+
+
+row("multicall", 0, 0, gives=0, note="nothing")
+row("multicall", entry("xen_version"), 1, gives=0)
+row("multicall", entry("multicall", 0, 0), 1, gives=0, note="inside itself: the entry's result is the error")
+row(
+    "multicall",
+    named(
+        "a result that can not be written",
+        lambda p: (p.guest.write(p.page(9), entry("xen_version")), read_only_page(p))[1],
+    ),
+    1,
+    gives="-EFAULT",
+)
+
+
+@pytest.mark.parametrize(("call", "arguments", "gives"), ROWS)
+def test_result(call: str | int, arguments: tuple[Argument, ...], gives: str | int) -> None:
+    with puppet() as p:
+        given = [argument(p) if callable(argument) else argument for argument in arguments]
+        assert error_name(p.hypercall(call, *given)) == gives
+        if call not in ("set_trap_table", "set_callbacks", "callback_op"):
+            assert p.alive
+
+
+def test_there_are_enough() -> None:
+    assert len(ROWS) >= 120
+
+
+# --- results in memory --------------------------------------------------------------------------------------------
+
+
+def test_multicall_results_stand_in_the_entries() -> None:
+    with puppet() as p:
+        calls = [
+            (entry("xen_version", 0), 4 << 16 | 17),
+            (entry("xen_version", 99), "-ENOSYS"),
+            (entry("multicall", 0, 0), "-EINVAL"),
+            (u64(63) + bytes(56), "-ENOSYS"),
+            (u64(1 << 40) + bytes(56), "-ENOSYS"),
+            (entry("vm_assist", 0, 99), "-EINVAL"),
+            (entry("xen_version", 7, 0), 4096),
+        ]
+        where = p.place(b"".join(call for call, _ in calls))
+        assert p.hypercall("multicall", where, len(calls)) == 0
+        results = [struct.unpack("<q", p.guest.read(where + 64 * i + 8, 8))[0] for i in range(len(calls))]
+        assert [error_name(result) for result in results] == [expected for _, expected in calls]
+        for i, (call, _) in enumerate(calls):
+            assert p.guest.read(where + 64 * i + 16, 48) == call[16:], "arguments of a finished call are not touched"
+
+
+def test_multicall_stops_at_a_hole() -> None:
+    """Entries before it have been made."""
+    with puppet() as p:
+        assert p.hypercall("update_va_mapping", p.page(11), 0, 2) == 0
+        where = p.page(11) - 128
+        p.guest.write(where, entry("xen_version", 0) * 2)
+        assert error_name(p.hypercall("multicall", where, 3)) == "-EFAULT"
+        assert [int.from_bytes(p.guest.read(where + 64 * i + 8, 8), "little") for i in range(2)] == [4 << 16 | 17] * 2
+
+
+def test_long_multicall() -> None:
+    with puppet() as p:
+        count = 1500
+        where = p.place(entry("xen_version", 0) * count)
+        assert p.hypercall("multicall", where, count) == 0
+        results = struct.unpack(f"<{count * 8}Q", p.guest.read(where, 64 * count))[1::8]
+        assert set(results) == {4 << 16 | 17}
+
+
+def test_vcpu_registers_after_a_hypercall() -> None:
+    """rcx and r11 are what syscall and sysret leave there; the argument registers are kept."""
+    with puppet() as p:
+        p.hypercall("xen_version", 0, 0x1111, 0x2222, 0x3333)
+        registers = p.domain.registers()
+        assert registers["cs"] == 0xE033
+        assert registers["ss"] == 0xE02B
+
+
+def test_status_of_each_kind_of_port() -> None:
+    with puppet() as p:
+        near = AN_UNBOUND(p)
+        far = bound(INTERDOMAIN, struct.pack("<HHII", DOMID_SELF, 0, near, 0), 8)(p)
+        me = p.domain.domid
+        kinds = {
+            FOR_DOMAIN_0(p): (1, 0, struct.pack("<H", 0)),
+            near: (2, 0, struct.pack("<HHI", me, 0, far)),
+            far: (2, 0, struct.pack("<HHI", me, 0, near)),
+            A_TIMER(p): (4, 0, u32(0)),
+            AN_IPI(p): (5, 0, b""),
+            60: (0, 0, b""),
+        }
+        for number, (status, vcpu, detail) in kinds.items():
+            where = p.place(struct.pack("<HHI", DOMID_SELF, 0, number) + bytes(16))
+            assert p.hypercall("event_channel_op", STATUS, where) == 0
+            content = p.guest.read(where, 24)
+            assert struct.unpack_from("<II", content, 8) == (status, vcpu)
+            assert content[16 : 16 + len(detail)] == detail
+
+
+def test_closing_one_end_leaves_the_other_unbound() -> None:
+    with puppet() as p:
+        near = AN_UNBOUND(p)
+        far = bound(INTERDOMAIN, struct.pack("<HHII", DOMID_SELF, 0, near, 0), 8)(p)
+        assert p.hypercall("event_channel_op", CLOSE, u32(far)) == 0
+        assert p.guest.port(far)[0] == 0
+        assert p.guest.port(near)[0] == 1
+        assert bound(INTERDOMAIN, struct.pack("<HHII", DOMID_SELF, 0, near, 0), 8)(p) == far
+
+
+def test_ports_run_out() -> None:
+    """xl's default of 1023; nothing is lost when they are closed again."""
+    with puppet() as p:
+        p.guest.write(p.page(8), struct.pack("<HHI", DOMID_SELF, DOMID_SELF, 0))
+        count = 0
+        while (result := p.hypercall("event_channel_op", UNBOUND, p.page(8))) == 0:
+            count += 1
+        assert error_name(result) == "-ENOSPC"
+        assert count == 1023 - 2  # the store and the console have theirs
+        assert error_name(p.hypercall("event_channel_op", IPI, u32(0, 0))) == "-ENOSPC"
+        assert error_name(p.hypercall("event_channel_op", VIRQ, u32(0, 0, 0))) == "-ENOSPC"
+        assert p.hypercall("event_channel_op", CLOSE, u32(500)) == 0
+        assert AN_IPI(p) == 500
+
+
+def test_a_reservation_starts_where_the_command_says() -> None:
+    """Bits 6 and up of the command: the first extent to look at. Extent 0 stays the guest's."""
+    with puppet() as p:
+        frames = [p.mfn(p.page(index)) for index in (1, 2)]
+        before = p.guest.nr_pages
+        request = struct.pack("<QQIIH6x", p.place(u64(*frames)), 2, 0, 0, DOMID_SELF)
+        assert p.hypercall("memory_op", 1 | 1 << 6, request) == 2
+        assert p.guest.nr_pages == before - 1
+        assert p.hypercall("memory_op", 1, request) == 1  # the first can be freed, the second is gone
+
+
+def test_populate_and_increase() -> None:
+    """After room was made: extents of any order up to 9, contiguous, of the guest, with their M2P entries."""
+    with puppet() as p:
+        p.guest.max_pages = p.guest.nr_pages + 1024
+        extents = p.place(u64(10_000, 20_000))
+        before = p.guest.nr_pages
+        assert p.hypercall("memory_op", 6, struct.pack("<QQIIH6x", extents, 2, 3, 0, DOMID_SELF)) == 2
+        for first, pfn in zip(struct.unpack("<2Q", p.guest.read(extents, 16)), (10_000, 20_000), strict=True):
+            assert [p.load(MACHPHYS + 8 * (first + i)) for i in range(8)] == list(range(pfn, pfn + 8))
+            assert all(p.guest.owns(first + i) for i in range(8))
+        assert p.guest.nr_pages == before + 16
+        assert p.hypercall("memory_op", 0, struct.pack("<QQIIH6x", extents, 1, 9, 0, DOMID_SELF)) == 1
+        assert p.guest.nr_pages == before + 16 + 512
+        first = struct.unpack("<Q", p.guest.read(extents, 8))[0]
+        assert all(p.guest.owns(first + i) for i in range(512))
+        assert p.hypercall("memory_op", 0, struct.pack("<QQIIH6x", 0, 3, 0, 0, DOMID_SELF)) == 3
+
+
+def test_grant_table_set_up() -> None:
+    with puppet() as p:
+        size = p.place(struct.pack("<HHIIhH", DOMID_SELF, 0, 0, 0, 99, 0))
+        assert p.hypercall("grant_table_op", 6, size, 1) == 0
+        _, _, frames, most, status, _ = struct.unpack("<HHIIhH", p.guest.read(size, 16))
+        assert (frames, most, status) == (1, 64, 0)
+        frame_list = p.place(bytes(8 * 65))
+        for count, expected in ((1, 0), (4, 0), (64, 0), (65, -1), (2, 0)):
+            setup = p.place(struct.pack("<HHIh6xQ", DOMID_SELF, 0, count, 99, frame_list))
+            assert p.hypercall("grant_table_op", 2, setup, 1) == 0
+            assert struct.unpack_from("<h", p.guest.read(setup, 24), 8)[0] == expected
+        frames_list = struct.unpack("<64Q", p.guest.read(frame_list, 512))
+        assert len(set(frames_list)) == 64
+        assert p.map(p.page(1), frames_list[0]) == 0
+        p.store(p.page(1), 1)
+        assert error_name(p.mmuext(xen.MMUEXT_PIN_L1_TABLE, frames_list[0])) == "-EINVAL"
+
+
+@pytest.mark.parametrize(
+    ("domid", "status"),
+    [
+        (NOBODY, -2),
+        (0, -8),
+    ],
+)
+def test_grant_table_of_others(domid: int, status: int) -> None:
+    with puppet() as p:
+        for operation, layout, at in ((2, "<HHIh6xQ", 8), (6, "<HHIIhH", 12)):
+            fields = (domid, 0, 1, 99, 0) if operation == 2 else (domid, 0, 0, 0, 99, 0)
+            where = p.place(struct.pack(layout, *fields))
+            assert p.hypercall("grant_table_op", operation, where, 1) == 0
+            assert struct.unpack_from("<h", p.guest.read(where, 16), at)[0] == status
+
+
+def test_grant_table_list_that_can_not_be_written() -> None:
+    with puppet() as p:
+        setup = p.place(struct.pack("<HHIh6xQ", DOMID_SELF, 0, 1, 99, UNMAPPED))
+        assert p.hypercall("grant_table_op", 2, setup, 1) == 0
+        assert struct.unpack_from("<h", p.guest.read(setup, 24), 8)[0] == -5
+
+
+def test_grant_version_is_reported_with_an_error() -> None:
+    with puppet() as p:
+        where = p.place(u32(3))
+        assert error_name(p.hypercall("grant_table_op", 8, where, 1)) == "-EINVAL"
+        assert p.guest.read(where, 4) == u32(1)
+
+
+def test_versions_and_names() -> None:
+    with puppet() as p:
+        text = p.place(bytes(1100))
+        assert p.hypercall("xen_version", 1, text) == 0
+        assert p.guest.read(text, 16).rstrip(b"\0").startswith(b".7")
+        assert p.hypercall("xen_version", 3, text) == 0
+        assert b"xen-3.0-x86_64" in p.guest.read(text, 1024)
+        assert p.hypercall("xen_version", 5, text) == 0
+        assert p.guest.read(text, 8) == u64(0xFFFF_8000_0000_0000)
+        assert p.hypercall("xen_version", 9, text) == 0
+        assert p.guest.read(text, 9) == b"<denied>\0"
+        assert p.hypercall("xen_version", 8, text) == 0
+        assert p.guest.read(text, 16) == p.domain.handle
+        features = p.place(u32(0, 0))
+        assert p.hypercall("xen_version", 6, features) == 0
+        assert p.guest.read(features, 8) == u32(0, 1 << 5 | 1 << 6 | 1 << 7 | 1 << 13 | 1 << 17)
+
+
+@pytest.mark.parametrize("reason", range(8))
+def test_shutdown(reason: int) -> None:
+    """Reasons end the domain as they say; one that Xen does not know crashes it."""
+    with puppet() as p:
+        where = p.place(u32(reason))
+        p.guest.write(p._mailbox, struct.pack("<8Q", 0, abi.BY_NAME["sched_op"].number, 2, where, 0, 0, 0, 0))
+        p.guest.raise_port(CONSOLE_PORT)
+        p.machine.reboot_limit = 0
+        p.machine.run(timeout=20)
+        assert p.domain.ended
+        assert p.domain.exit_code == (6 if reason in (3, 4) or reason > 5 else 0)
+
+
+@pytest.mark.parametrize("timeout", [1 << 60, (1 << 63) + 5, (1 << 64) - 1])
+def test_timer_in_the_far_future_is_taken_as_100_ms(timeout: int) -> None:
+    """do_set_timer_op: wrapped jiffies of old Linux; VIRQ_TIMER comes, but not at once."""
+    with puppet() as p:
+        timer = A_TIMER(p)
+        before = p.machine.now_ns
+        assert p.hypercall("set_timer_op", timeout) == 0
+        p.machine.run(until_ns=before + 99_000_000, timeout=20)
+        assert p.guest.port(timer)[5] == 0
+        p.machine.run(until_ns=before + 102_000_000, timeout=20)
+        assert p.guest.port(timer)[5] == 1
+
+
+def test_every_served_operation_has_a_row() -> None:
+    """A new one needs rows here or in tests/unit/paging; with an argument structure it has pointer rows by itself."""
+    elsewhere = {"mmu_update", "mmuext_op", "iret"}
+    without_answer = {"SCHEDOP_block", "SCHEDOP_shutdown", "VCPUOP_down"}
+    called: set[object] = set()
+    for parameters in ROWS:
+        call, arguments, _ = parameters.values
+        first = arguments[0] if arguments and isinstance(arguments[0], int) else -1
+        called |= {call, (call, first & 0x3F if call == "memory_op" else first)}
+    for state in states():
+        if not state.state.startswith("served") or state.name in elsewhere or state.operation in without_answer:
+            continue
+        number = abi.BY_NAME[state.name].operation(state.operation).number if state.operation else None
+        assert (state.name if number is None else (state.name, number)) in called, f"{state.name} {state.operation}"
+
+
+def test_argument_sizes_are_those_of_the_abi() -> None:
+    """The layouts written out above are the ABI's."""
+    sizes = {name: ctypes.sizeof(getattr(module, name)) for module, name in LAYOUTS}
+    assert sizes == {
+        "xen_memory_reservation": struct.calcsize("<QQIIH6x"),
+        "gnttab_setup_table": 24,
+        "gnttab_query_size": 16,
+        "evtchn_status": 24,
+        "sched_poll": struct.calcsize("<QIIQ"),
+        "mmuext_op": 24,
+        "multicall_entry": 64,
+    }
+
+
+def _layouts() -> list[tuple[Any, str]]:
+    from hv.abi import event_channel, grant_table, memory, sched
+
+    return [
+        (memory, "xen_memory_reservation"),
+        (grant_table, "gnttab_setup_table"),
+        (grant_table, "gnttab_query_size"),
+        (event_channel, "evtchn_status"),
+        (sched, "sched_poll"),
+        (xen, "mmuext_op"),
+        (xen, "multicall_entry"),
+    ]
+
+
+LAYOUTS = _layouts()
