@@ -11,8 +11,6 @@ Names are loaded on first use, so that generators and `hv --help` start without 
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
-
 TYPE_CHECKING = False  # typing itself is not imported: it would cost more than this whole file
 if TYPE_CHECKING:
     from typing import Any
@@ -21,8 +19,10 @@ if TYPE_CHECKING:
     from hv.machine.console import Console
     from hv.machine.domain import Domain
     from hv.machine.machine import Machine
+    from hv.version import __version__
 
 _HOMES = {
+    "__version__": "hv.version",
     "Machine": "hv.machine.machine",
     "Domain": "hv.machine.domain",
     "Console": "hv.machine.console",
@@ -38,6 +38,7 @@ __all__ = [
     "ImageError",
     "Machine",
     "Timeout",
+    "__version__",
 ]
 
 

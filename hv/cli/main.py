@@ -43,7 +43,7 @@ class Commands(click.Group):
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from hv import __version__
+        from hv.version import __version__
 
         click.echo(f"hv {__version__}")
         ctx.exit()
