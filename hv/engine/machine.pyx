@@ -249,7 +249,7 @@ cdef class Engine:
         """After "wait": host ns until the next timer; None where none is armed."""
         if self.m.wake_at == HV_NEVER:
             return None
-        return max(0, self.m.wake_at // TICKS_PER_NS - (host_ns() - self.m.host_offset))
+        return max(0, <int64_t>(self.m.wake_at // TICKS_PER_NS) - (host_ns() - self.m.host_offset))
 
     def align_host_clock(self):
         """Make now the host's moment of the current virtual time (paced and host clocks, before a first run)."""
