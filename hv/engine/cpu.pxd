@@ -21,7 +21,6 @@ cdef void leave(domain_t *d) noexcept nogil                  # from an exception
 cdef void leave_now(domain_t *d) noexcept nogil              # from a block or helper: does not return
 cdef void restart_block(domain_t *d) noexcept nogil          # continue at env.eip; does not return
 cdef void one_instruction_next(domain_t *d) noexcept nogil
-cdef void raise_fault(domain_t *d, int vector, int error) noexcept nogil
 cdef void flush_tlb(domain_t *d) noexcept nogil
 cdef void flush_page(domain_t *d, uint64_t va) noexcept nogil
 cdef uint64_t get_flags(domain_t *d) noexcept nogil
@@ -29,5 +28,4 @@ cdef void set_flags(domain_t *d, uint64_t flags) noexcept nogil
 cdef void save_context(vcpu_t *v) noexcept nogil
 cdef void load_context(vcpu_t *v) noexcept nogil
 cdef void set_task_switched(vcpu_t *v, bint on) noexcept nogil
-cdef void set_cr4(vcpu_t *v, uint64_t value) noexcept nogil
 cdef void model_cpuid(domain_t *d, uint32_t leaf, uint32_t subleaf, uint32_t *out) noexcept nogil

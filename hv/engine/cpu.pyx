@@ -312,12 +312,6 @@ cdef void one_instruction_next(domain_t *d) noexcept nogil:
     HV_SET_CFLAGS(d.cpu, 1)
 
 
-cdef void raise_fault(domain_t *d, int vector, int error) noexcept nogil:
-    """From a helper whose eip is exact: the instruction faults."""
-    (<hv_env *>d.env).old_exception = -1
-    raise_exception_err_ra_x86_64(<hv_env *>d.env, vector, error, 0)
-
-
 cdef void flush_tlb(domain_t *d) noexcept nogil:
     tlb_flush_x86_64(d.cpu)
 
@@ -369,10 +363,6 @@ cdef void set_task_switched(vcpu_t *v, bint on) noexcept nogil:
     cdef hv_env *env = <hv_env *>v.domain.env
     v.ts = on
     cpu_x86_update_cr0_x86_64(env, <uint32_t>((env.cr[0] & ~<uint64_t>8) | (8 if on else 0)))
-
-
-cdef void set_cr4(vcpu_t *v, uint64_t value) noexcept nogil:
-    cpu_x86_update_cr4_x86_64(<hv_env *>v.domain.env, <uint32_t>value)
 
 
 cdef void model_cpuid(domain_t *d, uint32_t leaf, uint32_t subleaf, uint32_t *out) noexcept nogil:

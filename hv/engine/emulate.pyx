@@ -19,7 +19,6 @@ from hv.fastpath.paging cimport new_root
 from hv.fastpath.state cimport PAGE_SIZE, vcpu_t
 
 cdef enum:
-    REX_W = 8
     REX_R = 4
     REX_B = 1
     MSR_TSC = 0x10
