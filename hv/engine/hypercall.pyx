@@ -29,11 +29,8 @@ cdef enum:
 
 cdef extern from * nogil:
     """
-    #define COLD      ((int64_t)0x8000000000000000)     /* not served in C: ask Python */
-    #define PREEMPTED ((int64_t)0x8000000000000001)     /* make the call again with the changed arguments */
     #define MMU_PREEMPTED 0x80000000u
     """
-    const int64_t COLD, PREEMPTED
     const uint32_t MMU_PREEMPTED
 
 cdef hot_t[NR_HYPERCALLS] _hot
@@ -112,13 +109,29 @@ cdef void back_to_guest(vcpu_t *v) noexcept nogil:
 cdef int64_t _dispatch(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogil:
     cdef int64_t result = COLD
     if number >= NR_HYPERCALLS:
+        _record(v, number, args, -XEN_ENOSYS)
         return -XEN_ENOSYS
     v.domain.hypercall_count[number] += 1
     if _hot[number] != NULL:
         result = _hot[number](v, args)
     if result == COLD:
         result = _cold(v, number, args)
+    _record(v, number, args, result)
     return result
+
+
+cdef inline void _record(vcpu_t *v, uint64_t number, const uint64_t *args, int64_t result) noexcept nogil:
+    """Keep a call that has returned for a crash report. A few stores: this is part of every hypercall."""
+    cdef domain_t *d = v.domain
+    cdef call_record_t *r = &d.calls[d.nr_calls & (HISTORY - 1)]
+    d.nr_calls += 1
+    r.ticks = d.machine.base + d.machine.length
+    r.number = number
+    r.args[0], r.args[1] = args[0], args[1]
+    r.args[2], r.args[3] = args[2], args[3]
+    r.result = result
+    r.vcpu = v.id
+    r.in_multicall = d.in_multicall
 
 
 cdef int64_t _cold(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogil:

@@ -17,13 +17,13 @@ from hv.engine.cpu cimport (close_instance, enter, flush_tlb, get_flags, handler
                             save_context, set_flags)
 from hv.engine.cpuid cimport guest_cpuid
 from hv.engine.exceptions cimport on_exception
-from hv.engine.hypercall cimport drain_host_events, on_syscall
+from hv.engine.hypercall cimport PREEMPTED, drain_host_events, on_syscall
 from hv.engine.traps cimport deliver_events, flat_segments, set_flat_segments
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash, shutdown, wake
 from hv.fastpath.evtchn cimport set_pending
 from hv.fastpath.frames cimport forget_frame, give_extent, give_frame, give_xenheap_frame, release_page, take_frame
-from hv.fastpath.memory cimport (canonical, ACCESS_FETCH, ACCESS_READ, WALK_OK, active_root, copy_from_guest, copy_to_guest,
+from hv.fastpath.memory cimport (canonical, ACCESS_LOOK, WALK_OK, active_root, copy_from_guest, copy_to_guest,
                                  frame_pointer, frame_written, owns, walk, walk_t)
 from hv.fastpath.paging cimport get_page_and_type, pin, put_page_and_type, write_descriptor
 from hv.fastpath.state cimport *
@@ -503,7 +503,7 @@ cdef class GuestDomain:
         put_page_and_type(self._live(), mfn)
 
     def read(self, uint64_t va, uint64_t size, uint32_t vcpu=0):
-        """Bytes at a virtual address of the guest's kernel; GuestFault where one is not readable."""
+        """Bytes at a virtual address, read as a hypercall reads them; GuestFault where one is not readable."""
         cdef vcpu_t *v = self._vcpu(vcpu)
         if size > 1 << 30:
             raise GuestFault(va)
@@ -518,13 +518,28 @@ cdef class GuestDomain:
         if data.shape[0] and copy_to_guest(v, va, &data[0], data.shape[0]):
             raise GuestFault(va)
 
+    def peek(self, uint64_t va, uint64_t size, uint32_t vcpu=0):
+        """As many of `size` bytes from an address on as are mapped in the vCPU's present mode; changes nothing."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        cdef uint64_t chunk
+        cdef walk_t w
+        cdef bytearray data = bytearray()
+        while size and walk(v, active_root(v) or v.kernel_root, va, ACCESS_LOOK, True, &w) == WALK_OK:
+            chunk = min(size, PAGE_SIZE - (va & (PAGE_SIZE - 1)))
+            data += (<char *>frame_pointer(v.domain.machine, w.mfn) + (va & (PAGE_SIZE - 1)))[:chunk]
+            if va > HV_NEVER - chunk:               # the last page of all
+                break
+            va += chunk
+            size -= chunk
+        return bytes(data)
+
     def walk(self, uint64_t va, uint32_t vcpu=0):
-        """The page walk of an address: ([(level, machine address, entry)], mfn or None)."""
+        """The page walk of an address: ([(level, machine address, entry)], mfn or None); changes nothing."""
         cdef vcpu_t *v = self._vcpu(vcpu)
         cdef walk_t w
         cdef int rc, level
         memset(&w, 0, sizeof(w))
-        rc = walk(v, active_root(v) or v.kernel_root, va, ACCESS_READ, True, &w)
+        rc = walk(v, active_root(v) or v.kernel_root, va, ACCESS_LOOK, True, &w)
         last = 1 if rc == WALK_OK else max(1, <int>w.level)
         steps = [(level, w.slots[level], w.entries[level]) for level in range(4, last - 1, -1) if w.slots[level]]
         return steps, w.mfn if rc == WALK_OK else None
@@ -688,6 +703,17 @@ cdef class GuestDomain:
     def vcpu_state(self, uint32_t vcpu):
         return VCPU_STATES[self._vcpu(vcpu).state]
 
+    def entry_points(self, uint32_t vcpu=0):
+        """Where Xen enters the guest: {"event", "failsafe", "syscall": address, or 0; "traps": {vector: address}}."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        return {"event": v.event_callback, "failsafe": v.failsafe_callback, "syscall": v.syscall_callback,
+                "traps": {i: v.traps[i].address for i in range(256) if v.traps[i].address}}
+
+    def upcall_state(self, uint32_t vcpu=0):
+        """(evtchn_upcall_pending, evtchn_upcall_mask, evtchn_pending_sel) of its vcpu_info."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        return v.info.evtchn_upcall_pending, v.info.evtchn_upcall_mask, v.info.evtchn_pending_sel
+
     def vcpu_counters(self, uint32_t vcpu=0):
         """How many upcalls and exceptions (by vector) were delivered to it."""
         cdef vcpu_t *v = self._vcpu(vcpu)
@@ -780,6 +806,35 @@ cdef class GuestDomain:
     def crash_address(self):
         """The address whose page walk explains the crash, or None."""
         return self._live().crash_cr2 if self._live().crash_has_cr2 else None
+
+    def last_calls(self):
+        """The latest hypercalls, oldest first: (ns, vcpu, number, four registers, result, in a multicall) of each.
+
+        An iret is not among them. A call that is made again in parts is there once for each part, with None for the
+        result of all but the last.
+        """
+        cdef domain_t *d = self._live()
+        cdef uint64_t i, kept = min(d.nr_calls, <uint64_t>HISTORY)
+        cdef call_record_t *r
+        calls = []
+        for i in range(d.nr_calls - kept, d.nr_calls):
+            r = &d.calls[i & (HISTORY - 1)]
+            calls.append((r.ticks // TICKS_PER_NS, r.vcpu, r.number, (r.args[0], r.args[1], r.args[2], r.args[3]),
+                          r.result if r.result != PREEMPTED else None, bool(r.in_multicall)))
+        return calls
+
+    def last_entries(self):
+        """The latest exceptions and upcalls, oldest first: (ns, vcpu, vector or None for an upcall, error code, address
+        of a page fault, rip, made by `int n`, in guest kernel mode) of each."""
+        cdef domain_t *d = self._live()
+        cdef uint64_t i, kept = min(d.nr_entries, <uint64_t>HISTORY)
+        cdef entry_record_t *r
+        entries = []
+        for i in range(d.nr_entries - kept, d.nr_entries):
+            r = &d.entries[i & (HISTORY - 1)]
+            entries.append((r.ticks // TICKS_PER_NS, r.vcpu, r.vector if r.vector != ENTRY_UPCALL else None, r.error,
+                            r.address, r.rip, bool(r.software), bool(r.kernel_mode)))
+        return entries
 
     @property
     def current_vcpu(self):

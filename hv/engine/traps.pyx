@@ -15,7 +15,7 @@ from hv.engine.cpu cimport flush_tlb, get_flags, set_flags
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash
 from hv.fastpath.memory cimport canonical, HV_END, HV_START, PF_USER, PERDOMAIN_START, copy_from_guest, copy_to_guest, frame_pointer, walk, walk_t, ACCESS_READ, WALK_OK
-from hv.fastpath.state cimport PAGE_SIZE, trap_t, vcpu_t
+from hv.fastpath.state cimport ENTRY_UPCALL, HISTORY, PAGE_SIZE, domain_t, entry_record_t, trap_t, vcpu_t
 
 cdef enum:
     FLAT_KERNEL_CS = 0xe033
@@ -170,6 +170,21 @@ cdef int _bounce(vcpu_t *v, uint64_t handler, bint mask_events, bint with_error,
     return 0
 
 
+cdef inline void _record(vcpu_t *v, int vector, uint32_t error, uint64_t address, bint software) noexcept nogil:
+    """Keep an entry into the guest for a crash report; before its frame is pushed."""
+    cdef domain_t *d = v.domain
+    cdef entry_record_t *r = &d.entries[d.nr_entries & (HISTORY - 1)]
+    d.nr_entries += 1
+    r.ticks = d.machine.base + d.machine.length
+    r.rip = (<hv_env *>d.env).eip
+    r.address = address
+    r.error = error
+    r.vcpu = v.id
+    r.vector = vector
+    r.software = software
+    r.kernel_mode = v.kernel_mode
+
+
 cdef void inject(vcpu_t *v, int vector, uint32_t error) noexcept nogil:
     """A hardware exception into the guest."""
     cdef trap_t *trap = &v.traps[vector]
@@ -181,6 +196,7 @@ cdef void inject(vcpu_t *v, int vector, uint32_t error) noexcept nogil:
         v.domain.crash_cr2 = v.cr2
         v.domain.crash_has_cr2 = 1
     v.exceptions[vector & 31] += 1
+    _record(v, vector, error, env.cr[2], False)
     if trap.address == 0:
         _unhandled(v, vector, error)
         return
@@ -206,6 +222,7 @@ _NAMES = {0: "divide error #DE", 1: "debug exception #DB", 3: "breakpoint #BP", 
 cdef void inject_interrupt(vcpu_t *v, int vector) noexcept nogil:
     """`int n` of the guest, allowed by its DPL: like an exception, but never an error code."""
     cdef trap_t *trap = &v.traps[vector]
+    _record(v, vector, 0, 0, True)
     if trap.address == 0:
         _unhandled(v, vector, 0)
         return
@@ -237,6 +254,7 @@ cdef void deliver_events(vcpu_t *v) noexcept nogil:
     if v.event_callback == 0:
         crash(v.domain, b"an event is pending and unmasked, and the guest has no event callback (set_callbacks)")
         return
+    _record(v, ENTRY_UPCALL, 0, 0, False)
     if _bounce(v, v.event_callback, True, False, 0) == 0:
         v.upcalls += 1
 

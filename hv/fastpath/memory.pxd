@@ -6,6 +6,7 @@ cdef enum:
     ACCESS_READ = 0
     ACCESS_WRITE = 1
     ACCESS_FETCH = 2
+    ACCESS_LOOK = 3          # a read by hv itself, for people: leaves no trace in the page tables
 
 cdef enum:                   # results of walk()
     WALK_OK = 0

@@ -81,7 +81,7 @@ cdef int _descriptor_page(vcpu_t *v, uint64_t va, int access, walk_t *w) noexcep
 cdef int _hypervisor_page(vcpu_t *v, uint64_t va, int access, bint user, walk_t *w) noexcept nogil:
     cdef machine_t *m = v.domain.machine
     if va - HV_START < m.m2p_frames << PAGE_SHIFT:
-        if access != ACCESS_READ:
+        if access == ACCESS_WRITE or access == ACCESS_FETCH:
             return _fail(w, PF_PRESENT, access, user, 1)
         w.mfn = m.m2p_mfn + ((va - HV_START) >> PAGE_SHIFT)
         w.prot = PROT_READ
@@ -93,7 +93,7 @@ cdef int _hypervisor_page(vcpu_t *v, uint64_t va, int access, bint user, walk_t 
 
 
 cdef int walk(vcpu_t *v, uint64_t root, uint64_t va, int access, bint user, walk_t *w) noexcept nogil:
-    """Translate `va` under the L4 frame `root`; sets accessed and dirty bits as the CPU does."""
+    """Translate `va` under the L4 frame `root`; except for ACCESS_LOOK, sets accessed and dirty bits as the CPU does."""
     cdef domain_t *d = v.domain
     cdef machine_t *m = d.machine
     cdef uint64_t table = root, entry, rights = PTE_RW | PTE_USER, nx = 0
@@ -115,7 +115,7 @@ cdef int walk(vcpu_t *v, uint64_t root, uint64_t va, int access, bint user, walk
         if level > 1:
             if entry & PTE_PSE:
                 return _fail(w, PF_PRESENT | PF_RESERVED, access, user, level)
-            if not entry & PTE_ACCESSED:
+            if not entry & PTE_ACCESSED and access != ACCESS_LOOK:
                 slot[0] = entry | PTE_ACCESSED
         rights &= entry
         nx |= entry & PTE_NX
@@ -134,7 +134,8 @@ cdef int _leaf(domain_t *d, uint64_t *slot, uint64_t entry, uint64_t rights, uin
         return _fail(w, PF_PRESENT, access, user, 1)
     if access == ACCESS_WRITE:
         entry |= PTE_DIRTY
-    entry |= PTE_ACCESSED
+    if access != ACCESS_LOOK:
+        entry |= PTE_ACCESSED
     if slot[0] != entry:
         slot[0] = entry
     w.mfn = (entry & ADDRESS_MASK) >> PAGE_SHIFT

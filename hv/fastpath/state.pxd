@@ -130,6 +130,29 @@ ctypedef struct vcpu_t:
     trap_t traps[256]
     uint8_t context[CONTEXT_SIZE]
 
+# The latest of what happened to a domain, for crash reports. Written on the hottest paths: plain stores only.
+cdef enum:
+    HISTORY = 16             # records of each kind; a power of two
+    ENTRY_UPCALL = 256       # in the place of a vector: the event callback
+
+ctypedef struct call_record_t:
+    uint64_t ticks           # base + length of the clock: 0 with the host's clock
+    uint64_t number
+    uint64_t args[4]         # after a preempted part: those it goes on with
+    int64_t result
+    uint32_t vcpu
+    uint32_t in_multicall    # an element of the multicall that follows it
+
+ctypedef struct entry_record_t:
+    uint64_t ticks
+    uint64_t rip             # where the guest was
+    uint64_t address         # of a page fault
+    uint32_t error
+    uint32_t vcpu
+    uint16_t vector          # or ENTRY_UPCALL
+    uint8_t software         # `int n`
+    uint8_t kernel_mode      # whom it interrupted
+
 ctypedef struct domain_t:
     machine_t *machine
     uint32_t domid
@@ -162,6 +185,10 @@ ctypedef struct domain_t:
     char reason[REASON_SIZE]
     uint64_t crash_cr2
     uint8_t crash_has_cr2
+    uint64_t nr_calls        # hypercalls ever recorded: the next goes to nr_calls % HISTORY
+    uint64_t nr_entries
+    call_record_t calls[HISTORY]
+    entry_record_t entries[HISTORY]
 
 ctypedef struct machine_t:
     uint8_t *ram
