@@ -62,7 +62,8 @@ def generate() -> None:
 
 
 def wrapped(source: Path) -> list[str]:
-    return sorted(set(re.findall(r"\b__wrap_(\w+)\(", source.read_text())))
+    texts = (file.read_text() for file in (source, *source.parent.glob("*.pxi")))
+    return sorted({name for text in texts for name in re.findall(r"\b__wrap_(\w+)\(", text)})
 
 
 def extensions() -> list[Extension]:
@@ -75,6 +76,7 @@ def extensions() -> list[Extension]:
             [str(source.relative_to(ROOT))],
             include_dirs=[str(GENERATED), str(library / "include")],
             extra_compile_args=["-O1", "-g", "-UNDEBUG"] if DEBUG else ["-O2", "-g0"],
+            depends=[str(file.relative_to(ROOT)) for file in source.parent.glob("*.pxi")],
             define_macros=[] if DEBUG else [("CYTHON_WITHOUT_ASSERTIONS", "1")],
         )
         if module == "hv.engine.cpu":

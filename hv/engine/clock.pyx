@@ -2,8 +2,8 @@
 """The clock, and everything that happens at a point of virtual time.
 
 Rules:
-* now = base + length. A block is charged at its entry; a block that ends in the middle is corrected at the one place
-  where Unicorn recovers the pc (cpu.pyx). So free, stepped and preempted runs agree to the instruction.
+* now = limit - left. A block is charged at its entry, by generated code; a block that ends in the middle is corrected
+  at the one place where Unicorn recovers the pc (cpu.pyx). So free, stepped and preempted runs agree to the instruction.
 * A deadline is the first instruction boundary with now >= deadline: near it, blocks of one instruction run.
 * When nothing can run, the clock moves to the next deadline at once (virtual), or waits for the host (paced, host).
 * The host is looked at only at block boundaries, and looking changes nothing the guest can see.
@@ -29,7 +29,7 @@ cdef extern from "time.h" nogil:
 cdef enum:
     SOFT_TICKS = 400000          # how often virtual time looks at the host's clock: 0.1 ms
     HOST_POLL_NS = 10000000      # how often control returns to Python: 10 ms
-    HOST_BLOCKS = 4000           # host clock: blocks between two looks
+    HOST_BUDGET = 100000         # host clock: bytes of guest code between two looks
 
 cdef extern from * nogil:
     """
@@ -47,7 +47,7 @@ cdef int64_t host_ns() noexcept nogil:
 cdef uint64_t ticks(machine_t *m) noexcept nogil:
     if m.mode == CLOCK_HOST:
         return <uint64_t>(host_ns() - m.host_offset) * TICKS_PER_NS
-    return m.base + m.length
+    return charged(m)
 
 
 cdef uint64_t system_time(machine_t *m) noexcept nogil:
@@ -80,7 +80,17 @@ cdef void set_limit(machine_t *m) noexcept nogil:
         m.hard = m.slice_end
     if m.until < m.hard:
         m.hard = m.until
-    m.limit = 0 if m.stepping else (m.hard if m.hard < m.soft else m.soft)
+    if m.stepping:
+        _set_budget(m, charged(m))
+    elif m.mode == CLOCK_HOST:
+        _set_budget(m, charged(m) + HOST_BUDGET)
+    else:
+        _set_budget(m, m.hard if m.hard < m.soft else m.soft)
+
+
+cdef void _set_budget(machine_t *m, uint64_t limit) noexcept nogil:
+    m.left += <int64_t>(limit - m.limit)
+    m.limit = limit
 
 
 cdef void _fire(vcpu_t *v, uint64_t now) noexcept nogil:
@@ -156,9 +166,9 @@ cdef void _deadline(machine_t *m) noexcept nogil:
 
 cdef void look_at_host(machine_t *m) noexcept nogil:
     """Every SOFT_TICKS; back to Python for signals, input and timeouts every HOST_POLL_NS."""
-    if m.base < m.soft and m.mode != CLOCK_HOST:
+    if charged(m) < m.soft and m.mode != CLOCK_HOST:
         return
-    m.soft = m.base + SOFT_TICKS
+    m.soft = charged(m) + SOFT_TICKS
     set_limit(m)
     if host_ns() >= m.host_poll and not m.stop:
         m.stop = STOP_HOST
@@ -180,17 +190,16 @@ cdef void _enter_guest_anew(domain_t *d) noexcept nogil:
 
 
 cdef void block(machine_t *m, uint64_t address, uint32_t size) noexcept nogil:
-    """A block is about to run that may not end before the limit. base is its start; nothing is charged yet."""
+    """A block is about to run that may not end before the limit. Nothing of it is charged yet."""
     cdef domain_t *d = m.running
     if m.armed and m.armed_at == address:       # this is the one-instruction block asked for below
         m.armed = 0
-        m.length = size
         m.blocks_stepped += 1
         if m.stepping:
             m.steps_left -= 1
         return
     m.armed = 0
-    if m.base >= m.hard:
+    if ticks(m) >= m.hard:
         _deadline(m)
         _enter_guest_anew(d)
     look_at_host(m)
@@ -199,21 +208,11 @@ cdef void block(machine_t *m, uint64_t address, uint32_t size) noexcept nogil:
     if m.stepping and m.steps_left == 0:
         m.stop = STOP_STEP
         leave_now(d)
-    if m.stepping or m.base + size > m.hard:
+    if m.stepping or (m.mode != CLOCK_HOST and charged(m) + size > m.hard):
         m.armed = 1
         m.armed_at = address
         one_instruction_next(d)
         restart_block(d)
-    m.length = size
-
-
-cdef void host_tick(machine_t *m) noexcept nogil:
-    """Host clock: every HOST_BLOCKS blocks, with eip restored."""
-    m.countdown = HOST_BLOCKS
-    if ticks(m) >= m.hard:
-        _deadline(m)
-    look_at_host(m)
-    _enter_guest_anew(m.running)
 
 
 cdef bint idle(machine_t *m) noexcept nogil:
@@ -226,11 +225,11 @@ cdef bint idle(machine_t *m) noexcept nogil:
         return False
     if m.mode == CLOCK_VIRTUAL:
         if to > now:
-            m.base += to - now
+            m.left -= <int64_t>(to - now)
     else:
         host = <uint64_t>(host_ns() - m.host_offset) * TICKS_PER_NS
         if m.mode == CLOCK_PACED and host > now and to > now:
-            m.base += (host if host < to else to) - now
+            m.left -= <int64_t>((host if host < to else to) - now)
             now = ticks(m)
         if now < to:
             m.wake_at = to

@@ -7,20 +7,20 @@ from hv.fastpath.state cimport domain_t, machine_t, vcpu_t
 ctypedef struct handlers_t:
     void (*syscall)(vcpu_t *v) noexcept nogil               # env.eip is at the instruction
     void (*exception)(vcpu_t *v, int vector) noexcept nogil
-    void (*block)(machine_t *m, uint64_t address, uint32_t size) noexcept nogil
-    void (*host_tick)(machine_t *m) noexcept nogil
+    void (*block)(machine_t *m, uint64_t address, uint32_t size) noexcept nogil      # the budget is used up
     void (*cpuid)(vcpu_t *v) noexcept nogil
     uint64_t (*tsc)(vcpu_t *v) noexcept nogil
 
 cdef handlers_t handlers
 
-cdef int open_instance(domain_t *d, uint64_t ram_size, bint block_clock) noexcept
+cdef int open_instance(domain_t *d, uint64_t ram_size) noexcept
 cdef void close_instance(domain_t *d) noexcept
 cdef int enter(domain_t *d) noexcept nogil                   # runs until somebody leaves
 cdef void leave(domain_t *d) noexcept nogil                  # from an exception handler: takes effect at its return
 cdef void leave_now(domain_t *d) noexcept nogil              # from a block or helper: does not return
 cdef void restart_block(domain_t *d) noexcept nogil          # continue at env.eip; does not return
 cdef void one_instruction_next(domain_t *d) noexcept nogil
+cdef void block_ends_at(machine_t *m, uint64_t pc) noexcept nogil     # the clock's charge for the block, corrected
 cdef void flush_tlb(domain_t *d) noexcept nogil
 cdef void flush_page(domain_t *d, uint64_t va) noexcept nogil
 cdef uint64_t get_flags(domain_t *d) noexcept nogil

@@ -14,12 +14,12 @@ The TLB policy (stores to pages that are executable take a slow path): a frame i
 fills of a data frame lose EXEC and so get fast stores; the first fetch makes it a code frame and flushes the TLB;
 data fills of a code frame keep the slow, coherent path through every alias.
 """
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 from hv.engine.unicorn cimport *
 from hv.fastpath.memory cimport (ACCESS_FETCH, PROT_EXEC, PROT_WRITE, WALK_NONCANONICAL, WALK_OK, active_root, walk,
                                  walk_t, set_code_listener)
-from hv.fastpath.state cimport CLOCK_HOST, CONTEXT_SIZE, PAGE_SHIFT, PAGE_SIZE, domain_t, frame_t, machine_t, vcpu_t
+from hv.fastpath.state cimport CONTEXT_SIZE, PAGE_SHIFT, PAGE_SIZE, domain_t, frame_t, machine_t, vcpu_t
 from hv.errors import EngineError
 
 cdef extern from * nogil:
@@ -34,7 +34,6 @@ cdef extern from * nogil:
     extern void __real_helper_rdtsc_x86_64(hv_env *);
     extern void __real_helper_check_exit_request_x86_64(void *, uint32_t);
     extern void cpu_x86_cpuid_x86_64(hv_env *, uint32_t, uint32_t, uint32_t *, uint32_t *, uint32_t *, uint32_t *);
-    extern unsigned char cpu_restore_state_x86_64(void *cpu, uintptr_t pc, unsigned char will_exit);
     """
     void *hv_running
     uintptr_t HV_RETURN_ADDRESS
@@ -45,7 +44,6 @@ cdef extern from * nogil:
     void __real_helper_rdtsc_x86_64(hv_env *)
     void __real_helper_check_exit_request_x86_64(void *, uint32_t)
     void cpu_x86_cpuid_x86_64(hv_env *, uint32_t, uint32_t, uint32_t *, uint32_t *, uint32_t *, uint32_t *)
-    uint8_t cpu_restore_state_x86_64(void *cpu, uintptr_t pc, uint8_t will_exit)
 
 
 cdef enum:
@@ -64,7 +62,7 @@ cdef public uint8_t __wrap_x86_cpu_tlb_fill_x86_64(void *cpu, uint64_t va, int s
     cdef hv_env *env
     cdef walk_t w
     cdef int rc
-    if d == NULL:
+    if d == NULL or d.current == NULL:          # the self-check
         return __real_x86_cpu_tlb_fill_x86_64(cpu, va, size, access, mmu_idx, probe, ra)
     rc = walk(d.current, active_root(d.current), va, access, mmu_idx == MMU_USER, &w)
     if rc == WALK_OK:
@@ -102,11 +100,19 @@ cdef void _fill(domain_t *d, uint64_t va, int access, int mmu_idx, walk_t *w) no
 
 
 cdef public void __wrap_restore_state_to_opc_x86_64(hv_env *env, hv_block *block, uint64_t *data) noexcept nogil:
-    """The only place where Unicorn recovers a pc in mid-block: correct the clock's charge for this block."""
+    """The only place where Unicorn recovers a pc in mid-block: take back what the clock was charged too much."""
     cdef domain_t *d = <domain_t *>hv_running
     __real_restore_state_to_opc_x86_64(env, block, data)
-    if d != NULL and block.pc == d.machine.start:
-        d.machine.length = data[0] - block.pc
+    if d != NULL and d.machine.block == block:
+        block_ends_at(d.machine, data[0])
+
+
+cdef void block_ends_at(machine_t *m, uint64_t pc) noexcept nogil:
+    """The block that runs was charged whole and has come to `pc` only (behind its last byte: all of it)."""
+    cdef hv_block *block = <hv_block *>m.block
+    m.block = NULL
+    if block != NULL and pc - block.pc <= block.size:
+        m.left += <int64_t>(block.size - (pc - block.pc))
 
 
 cdef public void __wrap_helper_syscall_x86_64(hv_env *env, int addend) noexcept nogil:
@@ -118,21 +124,19 @@ cdef public void __wrap_helper_syscall_x86_64(hv_env *env, int addend) noexcept 
 
 
 cdef public void __wrap_helper_check_exit_request_x86_64(void *uc, uint32_t in_delay_slot) noexcept nogil:
-    """Called at the start of every block anyway: the host clock's place to look at the time.
-
-    Unicorn's own check is not needed for hv's instances: whoever leaves does so at once (leave_now) or from an
-    exception handler, behind which the main loop looks for itself.
-    """
+    """A block is entered and the clock's budget is used up (see codegen.pxi)."""
     cdef domain_t *d = <domain_t *>hv_running
+    cdef hv_block *block
     if d == NULL:
         __real_helper_check_exit_request_x86_64(uc, in_delay_slot)
         return
-    if d.machine.mode != CLOCK_HOST:
-        return
-    d.machine.countdown -= 1
-    if d.machine.countdown == 0:
-        cpu_restore_state_x86_64(d.cpu, HV_RETURN_ADDRESS, 0)
-        handlers.host_tick(d.machine)
+    block = <hv_block *>d.machine.block
+    d.machine.left += block.size                # nothing of it has run
+    d.machine.block = NULL
+    (<hv_env *>d.env).eip = block.pc - block.cs_base
+    handlers.block(d.machine, block.pc, block.size)
+    d.machine.left -= block.size
+    d.machine.block = block
 
 
 cdef public void __wrap_helper_cpuid_x86_64(hv_env *env) noexcept nogil:
@@ -201,19 +205,10 @@ cdef public void __wrap_helper_outl_x86_64(hv_env *env, uint32_t port, uint32_t 
     raise_exception_err_ra_x86_64(env, EXCEPTION_GP, 0, HV_RETURN_ADDRESS)
 
 
+include "codegen.pxi"
+
+
 # --- hooks ------------------------------------------------------------------------------------------------------
-
-cdef void _on_block(uc_engine *uc, uint64_t address, uint32_t size, void *user) noexcept nogil:
-    """Charge the clock. The slow path runs only near a deadline."""
-    cdef machine_t *m = <machine_t *>user
-    m.base += m.length
-    m.start = address
-    if m.base + size <= m.limit:
-        m.length = size
-        return
-    m.length = 0
-    handlers.block(m, address, size)
-
 
 cdef void _on_interrupt(uc_engine *uc, uint32_t vector, void *user) noexcept nogil:
     cdef domain_t *d = <domain_t *>user
@@ -232,7 +227,7 @@ cdef bint _on_invalid(uc_engine *uc, void *user) noexcept nogil:
 
 # --- what the rest of the engine calls --------------------------------------------------------------------------
 
-cdef int open_instance(domain_t *d, uint64_t ram_size, bint block_clock) noexcept:
+cdef int open_instance(domain_t *d, uint64_t ram_size) noexcept:
     """0, or Unicorn's error number."""
     cdef uc_engine *uc = NULL
     cdef uc_hook hook
@@ -245,8 +240,6 @@ cdef int open_instance(domain_t *d, uint64_t ram_size, bint block_clock) noexcep
         rc = uc_hook_add(uc, &hook, UC_HOOK_INTR, <void *>_on_interrupt, d, 1, 0)
     if rc == 0:
         rc = uc_hook_add(uc, &hook, UC_HOOK_INSN_INVALID, <void *>_on_invalid, d, 1, 0)
-    if rc == 0 and block_clock:
-        rc = uc_hook_add(uc, &hook, UC_HOOK_BLOCK, <void *>_on_block, d.machine, 1, 0)
     if rc:
         uc_close(uc)
         return rc
@@ -410,6 +403,7 @@ cdef const char *_layout_error(uc_engine *uc, hv_env *env, uint64_t *page) noexc
     if HV_CFLAGS_NEXT(HV_CPU_OF(uc)) != <uint32_t>-1:
         return b"cflags_next_tb is not where it should be"
     memcpy(page, b"\xcd\x80\x31\xc9\xf7\xf1\xf4", 7)     # int $0x80; xor %ecx,%ecx; div %ecx; hlt
+    memcpy(<char *>page + 0x100, b"\xeb\x00\x90\xeb\x00\xf4", 6)     # jmp; nop; jmp; hlt
     memset(&p, 0, sizeof(p))
     p.env = env
     uc_mem_map_ptr(uc, 0x1000, 0x1000, UC_PROT_ALL, page)
@@ -419,6 +413,33 @@ cdef const char *_layout_error(uc_engine *uc, hv_env *env, uint64_t *page) noexc
     uc_reg_write(uc, UC_X86_REG_DR7, &value)
     if uc_emu_start(uc, 0x1000, 0, 0, 0) or p.seen != 2 or p.wrong:
         return b"the exception fields are not where they should be"
+    return NULL
+
+
+cdef void _probe_budget(machine_t *m, uint64_t address, uint32_t size) noexcept nogil:
+    """The budget is used up at the second block: 0x1102, of 3 bytes, with the first one charged."""
+    m.armed = address == 0x1102 and size == 3 and m.left == 1 and m.block == NULL
+    m.left = 1000
+
+
+cdef const char *_codegen_error(uc_engine *uc) noexcept:
+    """Three blocks of 2, 3 and 1 bytes with a budget of 3."""
+    global hv_running
+    cdef domain_t d
+    cdef machine_t m
+    cdef handlers_t keep = handlers
+    cdef int rc
+    memset(&d, 0, sizeof(d))
+    memset(&m, 0, sizeof(m))
+    d.machine, d.uc, d.cpu, d.env = &m, uc, HV_CPU_OF(uc), HV_ENV_OF(HV_CPU_OF(uc))
+    m.left = 3
+    handlers.block = _probe_budget
+    hv_running = &d
+    rc = uc_emu_start(uc, 0x1100, 0, 0, 0)
+    hv_running = NULL
+    handlers.block = keep.block
+    if rc or not m.armed or m.left != 1000 - 4 or m.block == NULL or (<hv_block *>m.block).pc != 0x1105:
+        return b"generated code does not count what it should"
     return NULL
 
 
@@ -446,6 +467,8 @@ def self_check() -> None:
     page = bytearray(0x2000)
     cdef uint64_t base = <uint64_t><uintptr_t><uint8_t *>page
     problem = _layout_error(uc, HV_ENV_OF(HV_CPU_OF(uc)), <uint64_t *>((base + 0xfff) & ~<uint64_t>0xfff))
+    if problem == NULL:
+        problem = _codegen_error(uc)
     uc_close(uc)
     if problem != NULL:
         raise EngineError(f"this build's Unicorn has another private layout ({problem.decode()}): reinstall hv-xen")

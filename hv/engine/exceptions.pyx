@@ -10,12 +10,12 @@ Behaviour: Xen 4.17, arch/x86/traps.c and x86_64/entry.S.
 """
 from libc.stdint cimport uint32_t, uint64_t
 from hv.engine.clock cimport EXCEPTION_TICKS, look_at_host
-from hv.engine.cpu cimport flush_tlb, leave, one_instruction_next, set_task_switched
+from hv.engine.cpu cimport block_ends_at, flush_tlb, leave, one_instruction_next, set_task_switched
 from hv.engine.emulate cimport forced_cpuid, privileged
 from hv.engine.hypercall cimport drain_host_events
 from hv.engine.traps cimport deliver_events, inject, inject_interrupt
-from hv.engine.unicorn cimport hv_env
-from hv.fastpath.state cimport CLOCK_HOST, PAGE_SIZE, domain_t, machine_t, trap_t, vcpu_t
+from hv.engine.unicorn cimport SEG_CS, hv_env
+from hv.fastpath.state cimport PAGE_SIZE, domain_t, machine_t, trap_t, vcpu_t
 
 cdef enum:
     VECTOR_DB = 1
@@ -34,14 +34,14 @@ cdef void on_exception(vcpu_t *v, int vector) noexcept nogil:
     cdef hv_env *env = <hv_env *>d.env
     cdef machine_t *m = d.machine
     m.armed = 0
-    if m.mode != CLOCK_HOST:
-        m.base += EXCEPTION_TICKS
+    m.left -= EXCEPTION_TICKS
     if m.fetch_fault:
         m.fetch_fault = 0
         if vector == VECTOR_PF and _straddles(m, d, env):
             return
-    elif vector != VECTOR_DB and m.start <= env.eip <= m.start + m.length:  # a single step ends a complete block
-        m.length = env.eip - m.start
+    elif vector != VECTOR_DB:                           # a single step ends a complete block, perhaps elsewhere
+        block_ends_at(m, env.eip + env.segs[SEG_CS].base)
+    m.block = NULL
     look_at_host(m)                                     # exceptions alone, without a block between, must not stall hv
     if env.exception_is_int:
         _software_interrupt(v, vector)

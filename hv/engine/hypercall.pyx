@@ -60,9 +60,8 @@ cdef void on_syscall(vcpu_t *v) noexcept nogil:
     cdef uint64_t number = env.regs[RAX]
     cdef int64_t result
     env.eip += 2
-    if m.mode != CLOCK_HOST:                # the host's clock needs no charges, and knows no block starts
-        m.length = env.eip - m.start
-        m.base += HYPERCALL_TICKS
+    m.block = NULL                          # it ends here, complete
+    m.left -= HYPERCALL_TICKS
     if not v.kernel_mode:
         syscall_entry(v)
         back_to_guest(v)

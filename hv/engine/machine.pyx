@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 from xen_abi cimport *
-from hv.engine.clock cimport (QUANTUM_TICKS, TICKS_PER_NS, block, fire_timers, host_ns, host_tick, idle, next_runnable,
+from hv.engine.clock cimport (QUANTUM_TICKS, TICKS_PER_NS, block, charged, fire_timers, host_ns, idle, next_runnable,
                               in_its_slice, rearm, system_time, ticks)
 from hv.engine.cpu cimport (close_instance, enter, flush_tlb, get_flags, handlers, load_context, open_instance,
                             save_context, set_flags)
@@ -64,9 +64,11 @@ class GuestFault(Exception):
 cdef uint64_t _tsc(vcpu_t *v) noexcept nogil:
     """RDTSC does not end a block: the time in its middle is computed, the charge for the whole of it stays."""
     cdef machine_t *m = v.domain.machine
+    cdef hv_block *block
     if m.mode == CLOCK_HOST:
         return ticks(m)
-    return m.base + ((<hv_env *>v.domain.env).eip - m.start)
+    block = <hv_block *>m.block
+    return charged(m) - (block.size - ((<hv_env *>v.domain.env).eip + block.cs_base - block.pc))
 
 
 cdef class Ram:
@@ -137,7 +139,6 @@ cdef class Engine:
         gdt[0xe033 >> 3 & 511] = 0x00affb000000ffff      # 64-bit code, DPL 3
         m.slice_end = m.until = m.next_timer = HV_NEVER
         m.steps_left = HV_NEVER
-        m.countdown = 1
         m.host_offset = host_ns()
         rearm(m)
 
@@ -253,7 +254,7 @@ cdef class Engine:
 
     def align_host_clock(self):
         """Make now the host's moment of the current virtual time (paced and host clocks, before a first run)."""
-        self.m.host_offset = host_ns() - <int64_t>(self.m.base // TICKS_PER_NS)
+        self.m.host_offset = host_ns() - <int64_t>(charged(&self.m) // TICKS_PER_NS)
 
     # --- memory
 
@@ -318,8 +319,7 @@ cdef void _resume(machine_t *m, vcpu_t *v) noexcept nogil:
         load_context(v)
     m.running = d
     m.armed = 0
-    m.length = 0
-    m.start = HV_NEVER
+    m.block = NULL
     rearm(m)
     deliver_events(v)
     if d.need_flush:
@@ -329,8 +329,6 @@ cdef void _resume(machine_t *m, vcpu_t *v) noexcept nogil:
         rc = enter(d)
         if rc and not d.dying:
             crash(d, b"the CPU emulator could not go on")
-    m.base += m.length
-    m.length = 0
 
 
 cdef void _free_memory(machine_t *m, domain_t *d) noexcept:
@@ -406,7 +404,7 @@ cdef class GuestDomain:
     cdef void _make_guest(self, uint32_t vcpus) except *:
         cdef domain_t *d = self.d
         cdef uint32_t i
-        cdef int rc = open_instance(d, self.engine.m.nr_frames << PAGE_SHIFT, self.engine.m.mode != CLOCK_HOST)
+        cdef int rc = open_instance(d, self.engine.m.nr_frames << PAGE_SHIFT)
         if rc:
             raise EngineError(f"Unicorn cannot make an instance (error {rc}): is there enough memory?")
         self._template = (<char *>d.env)[:CONTEXT_SIZE]
@@ -956,6 +954,5 @@ cdef class GuestDomain:
 handlers.syscall = on_syscall
 handlers.exception = on_exception
 handlers.block = block
-handlers.host_tick = host_tick
 handlers.cpuid = guest_cpuid
 handlers.tsc = _tsc

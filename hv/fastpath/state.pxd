@@ -200,11 +200,10 @@ ctypedef struct machine_t:
     uint64_t gdt_mfn         # the page with the flat selectors, last of every GDT
     uint64_t next_frame      # of the never used ones, before the reversal within chunks
     uint64_t free_head       # chain of freed frames through the M2P
-    # clock (determinism.md): now = base + length, in ticks of 1/4 ns
-    uint64_t base
-    uint64_t start
-    uint64_t length
-    uint64_t limit           # a block may not end behind it without a closer look
+    # clock, in ticks of 1/4 ns: what has been charged is limit - left
+    int64_t left             # the budget; a block that ends behind it is looked at closer. Generated code counts here
+    void *block              # the block that is charged whole and may turn out shorter; NULL is none
+    uint64_t limit
     uint64_t hard            # next deadline that must be met at its instruction
     uint64_t soft            # next deadline where any block boundary will do
     uint64_t armed_at
@@ -223,7 +222,6 @@ ctypedef struct machine_t:
     uint64_t wake_at
     int64_t host_offset      # host ns that belong to tick 0
     int64_t host_poll        # host ns of the next look at the host
-    uint32_t countdown       # host clock: blocks until it is read again
     uint8_t running_now      # inside Engine.run
     uint8_t in_slice         # the vCPU at `turn` has not used up its time slice
     uint32_t nr_domains
