@@ -8,10 +8,6 @@ cdef enum:
     EXCEPTION_TICKS = 400        # what an exception costs: 100 ns
     QUANTUM_TICKS = 4000000      # 1 ms
 
-cdef inline uint64_t charged(machine_t *m) noexcept nogil:
-    """Guest progress: the virtual time."""
-    return m.limit - <uint64_t>m.left
-
 cdef uint64_t ticks(machine_t *m) noexcept nogil
 cdef uint64_t system_time(machine_t *m) noexcept nogil
 cdef int64_t host_ns() noexcept nogil

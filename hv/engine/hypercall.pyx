@@ -124,7 +124,7 @@ cdef inline void _record(vcpu_t *v, uint64_t number, const uint64_t *args, int64
     cdef domain_t *d = v.domain
     cdef call_record_t *r = &d.calls[d.nr_calls & (HISTORY - 1)]
     d.nr_calls += 1
-    r.ticks = d.machine.base + d.machine.length
+    r.ticks = charged(d.machine)
     r.number = number
     r.args[0], r.args[1] = args[0], args[1]
     r.args[2], r.args[3] = args[2], args[3]

@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 from xen_abi cimport *
-from hv.engine.clock cimport (QUANTUM_TICKS, TICKS_PER_NS, block, charged, fire_timers, host_ns, idle, next_runnable,
+from hv.engine.clock cimport (QUANTUM_TICKS, TICKS_PER_NS, block, fire_timers, host_ns, idle, next_runnable,
                               in_its_slice, rearm, system_time, ticks)
 from hv.engine.cpu cimport (close_instance, enter, flush_tlb, get_flags, handlers, load_context, open_instance,
                             save_context, set_flags)

@@ -15,7 +15,7 @@ from hv.engine.cpu cimport flush_tlb, get_flags, set_flags
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash
 from hv.fastpath.memory cimport canonical, HV_END, HV_START, PF_USER, PERDOMAIN_START, copy_from_guest, copy_to_guest, frame_pointer, walk, walk_t, ACCESS_READ, WALK_OK
-from hv.fastpath.state cimport ENTRY_UPCALL, HISTORY, PAGE_SIZE, domain_t, entry_record_t, trap_t, vcpu_t
+from hv.fastpath.state cimport ENTRY_UPCALL, HISTORY, PAGE_SIZE, charged, domain_t, entry_record_t, trap_t, vcpu_t
 
 cdef enum:
     FLAT_KERNEL_CS = 0xe033
@@ -175,7 +175,7 @@ cdef inline void _record(vcpu_t *v, int vector, uint32_t error, uint64_t address
     cdef domain_t *d = v.domain
     cdef entry_record_t *r = &d.entries[d.nr_entries & (HISTORY - 1)]
     d.nr_entries += 1
-    r.ticks = d.machine.base + d.machine.length
+    r.ticks = charged(d.machine)
     r.rip = (<hv_env *>d.env).eip
     r.address = address
     r.error = error

@@ -230,3 +230,8 @@ ctypedef struct machine_t:
     uint32_t turn            # round-robin position: slot * VCPU_LIMIT + vcpu
     uint64_t blocks_stepped
     domain_t *running
+
+
+cdef inline uint64_t charged(machine_t *m) noexcept nogil:
+    """The guests' progress in ticks: the virtual time (the host's clock has another, clock.ticks)."""
+    return m.limit - <uint64_t>m.left
