@@ -1,20 +1,21 @@
 # cython: language_level=3
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from hv.fastpath.state cimport machine_t, vcpu_t
 
 cdef enum:
-    TICKS_PER_NS = 4             # one tick is one byte of guest code; the guests' TSC counts them: 4 GHz
     HYPERCALL_TICKS = 400        # what a hypercall costs in virtual time: 100 ns
     EXCEPTION_TICKS = 400        # what an exception costs: 100 ns
     QUANTUM_TICKS = 4000000      # 1 ms
 
-cdef uint64_t ticks(machine_t *m) noexcept nogil
-cdef uint64_t system_time(machine_t *m) noexcept nogil
-cdef int64_t host_ns() noexcept nogil
 cdef void rearm(machine_t *m) noexcept nogil
 cdef void block(machine_t *m, uint64_t address, uint32_t size) noexcept nogil
 cdef void fire_timers(machine_t *m) noexcept nogil
 cdef void look_at_host(machine_t *m) noexcept nogil
 cdef bint idle(machine_t *m) noexcept nogil
 cdef vcpu_t *next_runnable(machine_t *m) noexcept nogil
+cdef void switch_to(machine_t *m, vcpu_t *v) noexcept nogil
+cdef void set_singleshot(vcpu_t *v, uint64_t ns) noexcept nogil
+cdef void stop_singleshot(vcpu_t *v) noexcept nogil
+cdef void set_periodic(vcpu_t *v, uint64_t ns) noexcept nogil
+cdef void set_poll_timeout(vcpu_t *v, uint64_t ns) noexcept nogil
 cdef vcpu_t *in_its_slice(machine_t *m) noexcept nogil

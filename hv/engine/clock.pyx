@@ -7,71 +7,49 @@ Rules:
 * A deadline is the first instruction boundary with now >= deadline: near it, blocks of one instruction run.
 * When nothing can run, the clock moves to the next deadline at once (virtual), or waits for the host (paced, host).
 * The host is looked at only at block boundaries, and looking changes nothing the guest can see.
+* Timers are Xen's: a periodic one only ticks while its vCPU has the CPU, and starts with an event where the last is a
+  period or more ago; a poll's timeout stays armed behind its end.
 
-Units: ticks of 1/4 ns; one byte of executed guest code is one tick. docs/time.md defines them for users.
+Behaviour of timers: Xen 4.17, common/sched/core.c. Units: hv/fastpath/now.pyx; docs/time.md defines them for users.
 """
-from libc.stdint cimport int64_t, uint32_t, uint64_t
-from xen_abi cimport VIRQ_TIMER
+from libc.stdint cimport uint32_t, uint64_t
+from xen_abi cimport SHUTDOWN_watchdog, VIRQ_TIMER
 from hv.engine.cpu cimport flush_tlb, leave_now, one_instruction_next, restart_block
 from hv.engine.traps cimport deliver_events
 from hv.engine.unicorn cimport hv_env
-from hv.fastpath.domain cimport wake
+from hv.fastpath.domain cimport shutdown
 from hv.fastpath.evtchn cimport raise_virq
+from hv.fastpath.now cimport NEVER, TICKS_PER_NS, host_ns, system_time, ticks, ticks_of
 from hv.fastpath.state cimport *
-
-cdef extern from "time.h" nogil:
-    cdef struct timespec:
-        long tv_sec
-        long tv_nsec
-    int CLOCK_MONOTONIC
-    int clock_gettime(int clock, timespec *t)
+from hv.fastpath.vcpu cimport in_the_queue, switch_cpu, unblock
 
 cdef enum:
     SOFT_TICKS = 400000          # how often virtual time looks at the host's clock: 0.1 ms
     HOST_POLL_NS = 10000000      # how often control returns to Python: 10 ms
     HOST_BUDGET = 100000         # host clock: bytes of guest code between two looks
 
-cdef extern from * nogil:
-    """
-    #define NEVER 0xffffffffffffffffULL
-    """
-    const uint64_t NEVER
-
-
-cdef int64_t host_ns() noexcept nogil:
-    cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
-
-
-cdef uint64_t ticks(machine_t *m) noexcept nogil:
-    if m.mode == CLOCK_HOST:
-        return <uint64_t>(host_ns() - m.host_offset) * TICKS_PER_NS
-    return charged(m)
-
-
-cdef uint64_t system_time(machine_t *m) noexcept nogil:
-    """ns since the machine started, as Xen's NOW()."""
-    return ticks(m) // TICKS_PER_NS
-
 
 cdef void rearm(machine_t *m) noexcept nogil:
     """Recompute the next timer and with it the limit of the block fast path."""
     cdef uint32_t i, j
-    cdef vcpu_t *v
-    m.next_timer = NEVER
+    cdef uint64_t next = NEVER
+    cdef domain_t *d
     for i in range(m.nr_domains):
-        if m.domains[i].dying:
+        d = m.domains[i]
+        if d.dying:
             continue
-        for j in range(m.domains[i].nr_vcpus):
-            v = &m.domains[i].vcpus[j]
-            if v.singleshot and v.singleshot < m.next_timer:
-                m.next_timer = v.singleshot
-            if v.periodic and v.periodic < m.next_timer:
-                m.next_timer = v.periodic
-            if v.poll_deadline and v.poll_deadline < m.next_timer:
-                m.next_timer = v.poll_deadline
+        for j in range(d.nr_vcpus):
+            next = _earlier(next, d.vcpus[j].singleshot)
+            next = _earlier(next, d.vcpus[j].periodic)
+            next = _earlier(next, d.vcpus[j].poll_deadline)
+        next = _earlier(_earlier(next, d.watchdog[0]), d.watchdog[1])
+    m.next_timer = next
     set_limit(m)
+
+
+cdef inline uint64_t _earlier(uint64_t deadline, uint64_t other) noexcept nogil:
+    """Of two deadlines; 0 is unarmed."""
+    return other if other and other < deadline else deadline
 
 
 cdef void set_limit(machine_t *m) noexcept nogil:
@@ -98,11 +76,18 @@ cdef void _fire(vcpu_t *v, uint64_t now) noexcept nogil:
         v.singleshot = 0
         raise_virq(v, VIRQ_TIMER)
     if v.periodic and v.periodic <= now:
-        v.periodic += v.period * (1 + (now - v.periodic) // v.period)
-        raise_virq(v, VIRQ_TIMER)
+        _work_periodic(v)
     if v.poll_deadline and v.poll_deadline <= now:
         v.poll_deadline = 0
-        wake(v)
+        if v.polling:
+            unblock(v)
+
+
+cdef void _bite(domain_t *d, uint64_t now) noexcept nogil:
+    cdef int i
+    for i in range(2):
+        if d.watchdog[i] and d.watchdog[i] <= now:
+            shutdown(d, SHUTDOWN_watchdog)
 
 
 cdef void fire_timers(machine_t *m) noexcept nogil:
@@ -114,7 +99,47 @@ cdef void fire_timers(machine_t *m) noexcept nogil:
         if not m.domains[i].dying:
             for j in range(m.domains[i].nr_vcpus):
                 _fire(&m.domains[i].vcpus[j], now)
+            _bite(m.domains[i], now)
     rearm(m)
+
+
+cdef void set_singleshot(vcpu_t *v, uint64_t ns) noexcept nogil:
+    """VIRQ_TIMER at a system time; one that has passed, or is negative for Xen, at once."""
+    v.singleshot = 0
+    if ns <= system_time(v.domain.machine) or ns >> 63:
+        raise_virq(v, VIRQ_TIMER)
+    else:
+        v.singleshot = ticks_of(ns)
+    rearm(v.domain.machine)
+
+
+cdef void stop_singleshot(vcpu_t *v) noexcept nogil:
+    v.singleshot = 0
+    rearm(v.domain.machine)
+
+
+cdef void set_periodic(vcpu_t *v, uint64_t ns) noexcept nogil:
+    """Start the periodic timer, of a vCPU without the CPU too; 0 stops it."""
+    v.period = ns
+    _work_periodic(v)
+    rearm(v.domain.machine)
+
+
+cdef void _work_periodic(vcpu_t *v) noexcept nogil:
+    """An event where a period has passed since the last one, and the next deadline."""
+    cdef uint64_t now = system_time(v.domain.machine)
+    v.periodic = 0
+    if not v.period:
+        return
+    if now >= v.periodic_last + v.period:
+        raise_virq(v, VIRQ_TIMER)
+        v.periodic_last = now
+    v.periodic = ticks_of(v.periodic_last + v.period)
+
+
+cdef void set_poll_timeout(vcpu_t *v, uint64_t ns) noexcept nogil:
+    v.poll_deadline = 1 if ns >> 63 else ticks_of(ns)
+    rearm(v.domain.machine)
 
 
 cdef vcpu_t *next_runnable(machine_t *m) noexcept nogil:
@@ -124,12 +149,22 @@ cdef vcpu_t *next_runnable(machine_t *m) noexcept nogil:
     for k in range(1, total + 1):
         position = (m.turn + k) % total
         d = m.domains[position // VCPU_LIMIT]
-        if position % VCPU_LIMIT >= d.nr_vcpus or d.dying or d.paused:
-            continue
-        if d.vcpus[position % VCPU_LIMIT].state == VCPU_RUNNABLE:
+        if position % VCPU_LIMIT < d.nr_vcpus and in_the_queue(&d.vcpus[position % VCPU_LIMIT]):
             m.turn = position
             return &d.vcpus[position % VCPU_LIMIT]
     return NULL
+
+
+cdef void switch_to(machine_t *m, vcpu_t *v) noexcept nogil:
+    """Who has the CPU from now on; NULL is nobody."""
+    if m.on_cpu == v:
+        return
+    if m.on_cpu != NULL:
+        m.on_cpu.periodic = 0
+    switch_cpu(m, v)
+    if v != NULL:
+        _work_periodic(v)
+    rearm(m)
 
 
 cdef vcpu_t *in_its_slice(machine_t *m) noexcept nogil:
@@ -138,7 +173,7 @@ cdef vcpu_t *in_its_slice(machine_t *m) noexcept nogil:
     if not m.in_slice or m.turn // VCPU_LIMIT >= m.nr_domains or ticks(m) >= m.slice_end:
         return NULL
     d = m.domains[m.turn // VCPU_LIMIT]
-    if d.dying or d.paused or m.turn % VCPU_LIMIT >= d.nr_vcpus or d.vcpus[m.turn % VCPU_LIMIT].state != VCPU_RUNNABLE:
+    if m.turn % VCPU_LIMIT >= d.nr_vcpus or not in_the_queue(&d.vcpus[m.turn % VCPU_LIMIT]):
         return NULL
     return &d.vcpus[m.turn % VCPU_LIMIT]
 
@@ -155,7 +190,9 @@ cdef void _deadline(machine_t *m) noexcept nogil:
     """now >= hard: timers, the end of a time slice, the time that the caller asked for."""
     cdef uint64_t now = ticks(m)
     fire_timers(m)
-    if now >= m.until:
+    if m.stop:                                  # a watchdog has ended its domain
+        pass
+    elif now >= m.until:
         m.stop = STOP_UNTIL
     elif now >= m.slice_end:
         m.slice_end = now + QUANTUM_TICKS

@@ -10,11 +10,11 @@ Behaviour: Xen 4.17, arch/x86/pv/emul-priv-op.c and emul-inv-op.c.
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
-from hv.engine.clock cimport ticks
 from hv.engine.cpu cimport get_flags, set_task_switched
 from hv.engine.cpuid cimport guest_cpuid
 from hv.engine.unicorn cimport *
 from hv.fastpath.memory cimport canonical, ACCESS_READ, WALK_OK, active_root, copy_from_guest, copy_to_guest, frame_pointer, walk, walk_t
+from hv.fastpath.now cimport ticks
 from hv.fastpath.paging cimport new_root
 from hv.fastpath.state cimport PAGE_SIZE, vcpu_t
 

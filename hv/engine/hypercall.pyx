@@ -11,21 +11,24 @@ Behaviour: Xen 4.17 (arch/x86/pv/hypercall.c, mm.c, common/multicall.c, common/s
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from xen_abi cimport *
-from hv.engine.clock cimport HYPERCALL_TICKS, TICKS_PER_NS, rearm, system_time
+from hv.engine.clock cimport HYPERCALL_TICKS, set_periodic, set_poll_timeout, set_singleshot, stop_singleshot
 from hv.engine.cpu cimport flush_page, flush_tlb, get_flags, leave_now, restart_block, set_task_switched
 from hv.engine.traps cimport deliver_events, iret, load_segment, segment_base, set_flat_segments, syscall_entry
 from hv.engine.unicorn cimport *
 from hv.fastpath.evtchn cimport is_pending, send, unmask
 from hv.fastpath.frames cimport get_page
 from hv.fastpath.memory cimport canonical, HV_END, HV_START, copy_from_guest, copy_to_guest, frame_pointer, frame_written, owns
+from hv.fastpath.now cimport system_time
 from hv.fastpath.paging cimport (get_page_and_type, new_root, new_user_root, pin, put_page_and_type, unpin, update_l1_of,
                                  write_entry)
 from hv.fastpath.state cimport *
+from hv.fastpath.vcpu cimport runstate_now
 from libc.string cimport memcpy, memset
 
 cdef enum:
     NR_HYPERCALLS = 64
     BATCH = 4096
+    SHORTEST_PERIOD = 1000000     # ns, of a periodic timer
 
 cdef extern from * nogil:
     """
@@ -350,17 +353,15 @@ cdef int64_t hot_iret(vcpu_t *v, uint64_t *args) noexcept nogil:
 
 # --- time and scheduling ------------------------------------------------------------------------------------------
 
-cdef uint64_t _deadline(vcpu_t *v, uint64_t ns) noexcept nogil:
-    """Ticks of a system time in ns; what lies absurdly far in the future is taken as 100 ms, as Xen does."""
-    cdef uint64_t now = system_time(v.domain.machine)
-    if ns > now and (ns - now) >> 50:
-        ns = now + 100000000
-    return ns * TICKS_PER_NS if ns > now else now * TICKS_PER_NS
-
-
 cdef int64_t hot_set_timer_op(vcpu_t *v, uint64_t *args) noexcept nogil:
-    v.singleshot = _deadline(v, args[0]) if args[0] else 0
-    rearm(v.domain.machine)
+    """What lies absurdly far in the future, and what is negative, is taken as 100 ms from now."""
+    cdef uint64_t now = system_time(v.domain.machine), timeout = args[0]
+    if timeout == 0:
+        stop_singleshot(v)
+    elif timeout > now and (timeout - now) >> 50:
+        set_singleshot(v, now + 100000000)
+    else:
+        set_singleshot(v, timeout)
     return 0
 
 
@@ -368,34 +369,36 @@ cdef int64_t hot_vcpu_op(vcpu_t *v, uint64_t *args) noexcept nogil:
     cdef uint32_t cmd = <uint32_t>args[0]
     cdef xen_vcpu_set_singleshot_timer single
     cdef xen_vcpu_set_periodic_timer period
+    cdef xen_vcpu_runstate_info runstate
     cdef vcpu_t *target
     if <uint32_t>args[1] >= v.domain.nr_vcpus:
         return -XEN_ENOENT
     target = &v.domain.vcpus[<uint32_t>args[1]]
     if cmd == VCPUOP_is_up:
-        return target.state != VCPU_DOWN
+        return not target.pause & PAUSE_DOWN
+    if cmd == VCPUOP_get_runstate_info:
+        runstate_now(target, &runstate)
+        return -XEN_EFAULT if copy_to_guest(v, args[2], &runstate, sizeof(runstate)) else 0
     if cmd == VCPUOP_set_periodic_timer:
         if copy_from_guest(v, &period, args[2], sizeof(period)):
             return -XEN_EFAULT
-        if period.period_ns < 1000000 or period.period_ns >> 60:
+        if period.period_ns < SHORTEST_PERIOD or period.period_ns >> 62:
             return -XEN_EINVAL
-        target.period = period.period_ns * TICKS_PER_NS
-        target.periodic = system_time(v.domain.machine) * TICKS_PER_NS + target.period
+        set_periodic(target, period.period_ns)
     elif cmd == VCPUOP_stop_periodic_timer:
-        target.periodic = target.period = 0
+        set_periodic(target, 0)
     elif cmd == VCPUOP_set_singleshot_timer:
         if target != v:
             return -XEN_EINVAL
         if copy_from_guest(v, &single, args[2], sizeof(single)):
             return -XEN_EFAULT
-        v.singleshot = _deadline(v, single.timeout_abs_ns)
+        set_singleshot(v, single.timeout_abs_ns)
     elif cmd == VCPUOP_stop_singleshot_timer:
         if target != v:
             return -XEN_EINVAL
-        v.singleshot = 0
+        stop_singleshot(v)
     else:
         return COLD
-    rearm(v.domain.machine)
     return 0
 
 
@@ -419,11 +422,12 @@ cdef int64_t _poll(vcpu_t *v, uint64_t arg) noexcept nogil:
             return -XEN_EINVAL
         if is_pending(v.domain, port):
             return 0
-    v.poll_all = poll.nr_ports != 1
+    v.pause |= PAUSE_BLOCKED
+    v.polling = 1
+    v.poll_all = poll.nr_ports != 1 or port == 0        # nobody sends to port 0: Xen takes it for "any"
     v.poll_port = port
-    v.poll_deadline = _deadline(v, poll.timeout) if poll.timeout else 0
-    v.state = VCPU_POLLING
-    rearm(v.domain.machine)
+    if poll.timeout:
+        set_poll_timeout(v, poll.timeout)
     v.domain.machine.stop = STOP_RESCHEDULE
     return 0
 
@@ -437,7 +441,7 @@ cdef int64_t hot_sched_op(vcpu_t *v, uint64_t *args) noexcept nogil:
     if cmd == SCHEDOP_block:
         v.info.evtchn_upcall_mask = 0
         if not v.info.evtchn_upcall_pending:
-            v.state = VCPU_BLOCKED
+            v.pause |= PAUSE_BLOCKED
             v.domain.machine.stop = STOP_RESCHEDULE
         return 0
     if cmd == SCHEDOP_poll:

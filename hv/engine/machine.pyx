@@ -11,8 +11,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 from xen_abi cimport *
-from hv.engine.clock cimport (QUANTUM_TICKS, TICKS_PER_NS, block, fire_timers, host_ns, idle, next_runnable,
-                              in_its_slice, rearm, system_time, ticks)
+from hv.engine.clock cimport (QUANTUM_TICKS, block, fire_timers, idle, next_runnable, in_its_slice, rearm, switch_to)
 from hv.engine.cpu cimport (close_instance, enter, flush_tlb, get_flags, handlers, load_context, open_instance,
                             save_context, set_flags)
 from hv.engine.cpuid cimport guest_cpuid
@@ -20,13 +19,15 @@ from hv.engine.exceptions cimport on_exception
 from hv.engine.hypercall cimport PREEMPTED, drain_host_events, on_syscall
 from hv.engine.traps cimport deliver_events, flat_segments, set_flat_segments
 from hv.engine.unicorn cimport *
-from hv.fastpath.domain cimport crash, shutdown, wake
+from hv.fastpath.domain cimport crash, shutdown
 from hv.fastpath.evtchn cimport set_pending
 from hv.fastpath.frames cimport forget_frame, give_extent, give_frame, give_xenheap_frame, release_page, take_frame
-from hv.fastpath.memory cimport (canonical, ACCESS_LOOK, WALK_OK, active_root, copy_from_guest, copy_to_guest,
+from hv.fastpath.memory cimport (HV_END, ACCESS_LOOK, WALK_OK, active_root, canonical, copy_from_guest, copy_to_guest,
                                  frame_pointer, frame_written, owns, walk, walk_t)
+from hv.fastpath.now cimport TICKS_PER_NS, host_ns, system_time, ticks, ticks_of
 from hv.fastpath.paging cimport get_page_and_type, pin, put_page_and_type, write_descriptor
 from hv.fastpath.state cimport *
+from hv.fastpath.vcpu cimport runstate_now, sleep, unblock, update_time, wake
 
 from hv.engine.cpu import self_check, version as unicorn_version
 from hv.errors import EngineError
@@ -39,7 +40,7 @@ cdef extern from "sys/mman.h" nogil:
 
 STOPS = ("none", "reschedule", "until", "host", "domain", "python", "idle", "wait", "step")
 CLOCKS = ("virtual", "paced", "host")
-VCPU_STATES = ("down", "runnable", "blocked", "polling")
+RUNSTATES = ("running", "runnable", "blocked", "offline")
 FRAME_TYPES = ("none", "l1", "l2", "l3", "l4", "segdesc", "writable")
 REGISTERS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15")
 cdef enum:
@@ -168,6 +169,8 @@ cdef class Engine:
             return
         if d.inside:
             raise EngineError("a domain cannot be destroyed while it runs")
+        if self.m.on_cpu != NULL and self.m.on_cpu.domain == d:
+            self.m.on_cpu = NULL
         _free_memory(&self.m, d)
         for i in range(self.m.nr_domains):
             if self.m.domains[i] == d:
@@ -288,17 +291,19 @@ cdef class Engine:
 
 cdef void _run(machine_t *m) noexcept nogil:
     cdef vcpu_t *v
-    cdef uint64_t began
     while m.stop == STOP_NONE or m.stop == STOP_RESCHEDULE:
         if m.stop == STOP_RESCHEDULE:
             m.in_slice = 0
         m.stop = STOP_NONE
         fire_timers(m)
+        if m.stop:                              # a watchdog has ended its domain
+            return
         v = in_its_slice(m)
         if v == NULL:
             v = next_runnable(m)
             m.in_slice = v != NULL
             m.slice_end = ticks(m) + QUANTUM_TICKS
+        switch_to(m, v)
         if v == NULL:
             if idle(m) and host_ns() >= m.host_poll:      # a chain of timers without a guest to run must not stall hv
                 m.stop = STOP_HOST
@@ -351,12 +356,12 @@ cdef bint _context_is_sane(const xen_vcpu_guest_context *c) noexcept nogil:
     if not (canonical(c.user_regs.rip) and canonical(c.user_regs.rsp) and canonical(c.kernel_sp)
             and canonical(c.fs_base) and canonical(c.gs_base_kernel) and canonical(c.gs_base_user)
             and canonical(c.event_callback_eip) and canonical(c.syscall_callback_eip)
-            and canonical(c.failsafe_callback_eip) and canonical(c.ldt_base)):
+            and canonical(c.failsafe_callback_eip)):
         return False
     for i in range(256):
         if not canonical(c.trap_ctxt[i].address):
             return False
-    if c.ldt_base & (PAGE_SIZE - 1) or c.ldt_ents > 8192 or c.gdt_ents > 14 * 512:
+    if (c.ldt_base >> 47 and c.ldt_base < HV_END) or c.ldt_base & (PAGE_SIZE - 1) or c.ldt_ents > 8192 or c.gdt_ents > 14 * 512:
         return False
     return c.flags & VGCF_in_kernel != 0 or c.ctrlreg[1] != 0
 
@@ -421,15 +426,9 @@ cdef class GuestDomain:
             d.vcpus[i].dr[7] = 0x400
             d.vcpus[i].info = &d.shared.vcpu_info[i] if i < 32 else &d.vcpus[i].own_info
             d.vcpus[i].info.evtchn_upcall_mask = 1
-            self._set_time_info(i)
-
-    cdef void _set_time_info(self, uint32_t i) noexcept:
-        """TSC ticks and system time are in a fixed relation here, so this never changes."""
-        cdef xen_vcpu_time_info *t = &self.d.vcpus[i].info.time
-        t.version = 2
-        t.tsc_timestamp = t.system_time = 0
-        t.tsc_to_system_mul = 0x80000000
-        t.tsc_shift = -1
+            d.vcpus[i].pause = PAUSE_DOWN
+            d.vcpus[i].runstate.state = RUNSTATE_offline
+            d.vcpus[i].runstate.state_entry_time = system_time(d.machine)
 
     cdef domain_t *_live(self) except NULL:
         if self.d == NULL:
@@ -570,17 +569,20 @@ cdef class GuestDomain:
         self.d.current = v
         set_flat_segments(v)
         save_context(v)
-        v.state = VCPU_RUNNABLE
+        v.pause = 0
+        wake(v)
         flush_tlb(self.d)
         return 0
+
+    def has_vcpu_info(self, uint32_t vcpu):
+        """Whether it has one in memory of the guest: those behind the 32nd must register theirs."""
+        return self._vcpu(vcpu).info != &self.d.vcpus[vcpu].own_info
 
     def initialise_vcpu(self, uint32_t vcpu, const uint8_t[::1] context):
         """VCPUOP_initialise with the bytes of a vcpu_guest_context: 0 or a negative errno."""
         cdef vcpu_t *v = self._vcpu(vcpu)
         if context.shape[0] != sizeof(xen_vcpu_guest_context):
             raise ValueError("a vcpu_guest_context has another size")
-        if v.info == &v.own_info:                   # needs a place in shared memory first: register_vcpu_info
-            return -XEN_EINVAL
         if v.initialised:
             return -XEN_EEXIST
         return self._load_guest_context(v, <const xen_vcpu_guest_context *>&context[0])
@@ -595,13 +597,13 @@ cdef class GuestDomain:
         if rc:
             return rc
         rc = get_page_and_type(d, c.ctrlreg[3] >> PAGE_SHIFT, TYPE_L4)
-        if rc:
-            return rc
-        if c.ctrlreg[1]:
+        if rc == 0 and c.ctrlreg[1]:
             rc = get_page_and_type(d, c.ctrlreg[1] >> PAGE_SHIFT, TYPE_L4)
             if rc:
                 put_page_and_type(d, c.ctrlreg[3] >> PAGE_SHIFT)
-                return rc
+        if rc:
+            self.set_gdt(v.id, [], 0)
+            return rc
         v.kernel_root = c.ctrlreg[3] >> PAGE_SHIFT
         v.user_root = c.ctrlreg[1] >> PAGE_SHIFT
         v.kernel_mode = 1 if c.flags & VGCF_in_kernel else 0
@@ -612,13 +614,16 @@ cdef class GuestDomain:
         v.syscall_callback = c.syscall_callback_eip
         v.syscall_masks = c.flags & VGCF_syscall_disables_events != 0
         v.failsafe_masks = c.flags & VGCF_failsafe_disables_events != 0
-        v.gs_base_user = c.gs_base_user if v.kernel_mode else c.gs_base_kernel
-        v.gs_base_kernel = c.gs_base_kernel if v.kernel_mode else c.gs_base_user
+        v.gs_base_user, v.gs_base_kernel = c.gs_base_user, c.gs_base_kernel
         for i in range(256):
             v.traps[i].flags, v.traps[i].cs = c.trap_ctxt[i].flags, c.trap_ctxt[i].cs
             v.traps[i].address = c.trap_ctxt[i].address
         self._fill_context(v, c)
         v.initialised = 1
+        if c.flags & VGCF_online:                   # no longer down, but not woken either: it will never run
+            v.pause &= ~<uint32_t>PAUSE_DOWN
+        else:
+            v.pause |= PAUSE_DOWN
         return 0
 
     cdef void _fill_context(self, vcpu_t *v, const xen_vcpu_guest_context *c) noexcept:
@@ -646,8 +651,9 @@ cdef class GuestDomain:
         cdef vcpu_t *v = self._vcpu(vcpu)
         if not v.initialised:
             return -XEN_EINVAL
-        if v.state == VCPU_DOWN:
-            v.state = VCPU_RUNNABLE
+        if v.pause & PAUSE_DOWN:
+            v.pause &= ~<uint32_t>PAUSE_DOWN
+            wake(v)
         return 0
 
     def vcpu_down(self, uint32_t vcpu):
@@ -655,8 +661,9 @@ cdef class GuestDomain:
         cdef vcpu_t *v = self._vcpu(vcpu)
         cdef uint32_t i
         for i in range(self.d.nr_vcpus):
-            if i != vcpu and self.d.vcpus[i].state != VCPU_DOWN:
-                v.state = VCPU_DOWN
+            if i != vcpu and not self.d.vcpus[i].pause & PAUSE_DOWN:
+                v.pause |= PAUSE_DOWN
+                sleep(v)
                 self.d.machine.stop = self.d.machine.stop or STOP_RESCHEDULE
                 return 0
         shutdown(self.d, SHUTDOWN_poweroff)
@@ -664,22 +671,45 @@ cdef class GuestDomain:
 
     def register_vcpu_info(self, uint32_t vcpu, uint32_t caller, uint64_t mfn, uint32_t offset):
         """Move a vCPU's vcpu_info into a frame of the guest: 0, -EINVAL, -ENXIO. Everything is marked pending, as on Xen."""
-        cdef vcpu_t *v = self._vcpu(vcpu)
+        cdef int rc = self._move_vcpu_info(self._vcpu(vcpu), caller, mfn, offset)
+        update_time(self._vcpu(vcpu), self._vcpu(caller), True)      # whether it has moved or not
+        return rc
+
+    cdef int _move_vcpu_info(self, vcpu_t *v, uint32_t caller, uint64_t mfn, uint32_t offset) except? -1:
         cdef xen_vcpu_info *info
         if offset > PAGE_SIZE - sizeof(xen_vcpu_info) or offset & 7:
             return -XEN_ENXIO
-        if v.info_mfn or (vcpu != caller and v.state != VCPU_DOWN):
+        if v.info_mfn or (v.id != caller and not v.pause & PAUSE_DOWN):
             return -XEN_EINVAL
         if get_page_and_type(self.d, mfn, TYPE_WRITABLE):
             return -XEN_EINVAL
         info = <xen_vcpu_info *>(frame_pointer(self.d.machine, mfn) + offset)
-        memcpy(info, v.info, sizeof(xen_vcpu_info))
+        if v.info == &v.own_info:                   # on Xen a dummy, whose contents mean nothing
+            memset(info, 0, sizeof(xen_vcpu_info))
+            info.evtchn_upcall_mask = 1
+        else:
+            memcpy(info, v.info, sizeof(xen_vcpu_info))
         v.info = info
         v.info_mfn = mfn
-        info.evtchn_upcall_pending = 1
         info.evtchn_pending_sel = <uint64_t>-1
-        wake(v)
+        if not info.evtchn_upcall_pending:
+            info.evtchn_upcall_pending = 1
+            unblock(v)
         return 0
+
+    def register_runstate_area(self, uint32_t vcpu, uint32_t caller, uint64_t va):
+        """Keep a vCPU's run state up to date at an address; 0 ends that. Written at once as the caller sees memory."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        cdef xen_vcpu_runstate_info info = v.runstate
+        v.runstate_area = va
+        if vcpu != caller:
+            runstate_now(v, &info)
+        copy_to_guest(self._vcpu(caller), va, &info, sizeof(info))
+
+    def register_time_area(self, uint32_t vcpu, uint32_t caller, uint64_t va):
+        """Keep a copy of a vCPU's clock at an address; 0 ends that."""
+        self._vcpu(vcpu).time_area = va
+        update_time(self._vcpu(vcpu), self._vcpu(caller), True)
 
     def registers(self, uint32_t vcpu=0):
         """General registers, rip, rflags, segments and modes of a vCPU as a dict."""
@@ -699,7 +729,19 @@ cdef class GuestDomain:
         return result
 
     def vcpu_state(self, uint32_t vcpu):
-        return VCPU_STATES[self._vcpu(vcpu).state]
+        """What keeps it from running ("down", "polling", "blocked"), or "runnable"."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        if v.pause & PAUSE_DOWN:
+            return "down"
+        if v.pause & PAUSE_BLOCKED:
+            return "polling" if v.polling else "blocked"
+        return "runnable"
+
+    def runstate(self, uint32_t vcpu):
+        """(state, ns of system time when it was entered, ns spent in each of RUNSTATES up to now)."""
+        cdef xen_vcpu_runstate_info info
+        runstate_now(self._vcpu(vcpu), &info)
+        return RUNSTATES[info.state], info.state_entry_time, tuple(info.time)
 
     def entry_points(self, uint32_t vcpu=0):
         """Where Xen enters the guest: {"event", "failsafe", "syscall": address, or 0; "traps": {vector: address}}."""
@@ -775,6 +817,18 @@ cdef class GuestDomain:
         self._live().vm_assist = value
 
     # --- life
+
+    def set_watchdog(self, int index, uint64_t seconds):
+        """Let watchdog 0 or 1 end the domain in so many seconds."""
+        self._live().watchdog[index & 1] = ticks_of(system_time(self.d.machine) + seconds * 1000000000) or 1
+        rearm(self.d.machine)
+
+    def stop_watchdog(self, int index):
+        self._live().watchdog[index & 1] = 0
+        rearm(self.d.machine)
+
+    def watchdog_in_use(self, int index):
+        return self._live().watchdog[index & 1] != 0
 
     def shut_down(self, int code):
         """SCHEDOP_shutdown with one of Xen's SHUTDOWN_* codes."""
@@ -868,7 +922,13 @@ cdef class GuestDomain:
 
     @paused.setter
     def paused(self, bint value):
+        cdef uint32_t i
         self._live().paused = value
+        for i in range(self.d.nr_vcpus):
+            if value:
+                sleep(&self.d.vcpus[i])
+            else:
+                wake(&self.d.vcpus[i])
 
     @property
     def hypercall_counts(self):

@@ -1,12 +1,12 @@
 # cython: language_level=3
-"""The end of a domain, and the waking of its vCPUs.
+"""The end of a domain.
 
 Rules:
 * A crash or shutdown only marks the domain and asks the engine to come back; nothing is freed under a running guest.
 * The first reason stays.
 """
 from libc.string cimport strncpy
-from hv.fastpath.state cimport (REASON_SIZE, STOP_DOMAIN, VCPU_BLOCKED, VCPU_POLLING, VCPU_RUNNABLE)
+from hv.fastpath.state cimport REASON_SIZE, STOP_DOMAIN
 
 
 cdef void crash(domain_t *d, const char *reason) noexcept nogil:
@@ -25,9 +25,3 @@ cdef void shutdown(domain_t *d, int code) noexcept nogil:
     d.dying = 1
     d.shutdown_code = code
     d.machine.stop = STOP_DOMAIN
-
-
-cdef void wake(vcpu_t *v) noexcept nogil:
-    if v.state == VCPU_BLOCKED or v.state == VCPU_POLLING:
-        v.state = VCPU_RUNNABLE
-        v.poll_deadline = 0

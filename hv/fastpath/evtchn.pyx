@@ -10,8 +10,7 @@ Specification: event_channel.h and the comments on shared_info in xen.h; Xen 4.1
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from xen_abi cimport (EVTCHNSTAT_closed, EVTCHNSTAT_interdomain, EVTCHNSTAT_ipi, EVTCHNSTAT_unbound, XEN_EINVAL)
-from hv.fastpath.domain cimport wake
-from hv.fastpath.state cimport VCPU_POLLING
+from hv.fastpath.vcpu cimport end_poll, unblock
 
 
 cdef bint is_pending(domain_t *d, uint32_t port) noexcept nogil:
@@ -21,8 +20,7 @@ cdef bint is_pending(domain_t *d, uint32_t port) noexcept nogil:
 cdef void _check_pollers(domain_t *d, uint32_t port) noexcept nogil:
     cdef uint32_t i
     for i in range(d.nr_vcpus):
-        if d.vcpus[i].state == VCPU_POLLING and (d.vcpus[i].poll_port == port or d.vcpus[i].poll_all):
-            wake(&d.vcpus[i])
+        end_poll(&d.vcpus[i], port)
 
 
 cdef void _upcall(vcpu_t *v, uint32_t port) noexcept nogil:
@@ -32,7 +30,7 @@ cdef void _upcall(vcpu_t *v, uint32_t port) noexcept nogil:
     v.info.evtchn_pending_sel |= word
     if not v.info.evtchn_upcall_pending:
         v.info.evtchn_upcall_pending = 1
-        wake(v)
+        unblock(v)
 
 
 cdef void set_pending(domain_t *d, uint32_t port) noexcept nogil:

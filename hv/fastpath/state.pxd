@@ -7,7 +7,7 @@ Rules:
 * Frame numbers (mfn) index `machine.frames`; whatever a guest gives is checked against `machine.nr_frames` first.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from xen_abi cimport xen_shared_info, xen_vcpu_info
+from xen_abi cimport xen_shared_info, xen_vcpu_info, xen_vcpu_runstate_info
 
 cdef enum:
     PAGE_SHIFT = 12
@@ -42,11 +42,10 @@ ctypedef struct frame_t:
     uint16_t pad
     uint32_t pad2
 
+# Why a vCPU can not run (vcpu_t.pause); Xen's VPF_*.
 cdef enum:
-    VCPU_DOWN = 0
-    VCPU_RUNNABLE = 1
-    VCPU_BLOCKED = 2
-    VCPU_POLLING = 3
+    PAUSE_DOWN = 1           # not up: VCPUOP_up takes it away
+    PAUSE_BLOCKED = 2        # sleeps in SCHEDOP_block or SCHEDOP_poll
 
 # Why the engine came back (machine_t.stop)
 cdef enum:
@@ -85,7 +84,7 @@ ctypedef struct port_t:
 ctypedef struct vcpu_t:
     domain_t *domain
     uint32_t id
-    uint8_t state
+    uint8_t pause            # PAUSE_*; see vcpu.pyx
     uint8_t kernel_mode      # guest kernel or guest user
     uint8_t initialised
     uint8_t failsafe_masks   # whether the callback's entry masks events
@@ -94,6 +93,7 @@ ctypedef struct vcpu_t:
     uint8_t sysenter_masks
     uint8_t iopl             # 0..3, by PHYSDEVOP_set_iopl
     uint8_t ts               # CR0.TS as the guest set it
+    uint8_t polling          # blocked in SCHEDOP_poll: an event of its port, or of any, wakes it
     uint8_t poll_all
     uint64_t kernel_root     # mfn of the L4 of guest kernel mode
     uint64_t user_root       # mfn of the L4 of guest user mode; 0 is none
@@ -116,15 +116,17 @@ ctypedef struct vcpu_t:
     uint64_t ldt_base
     uint64_t singleshot      # deadlines in ticks; 0 is unarmed
     uint64_t periodic
-    uint64_t period
+    uint64_t period          # ns; 0 is none
+    uint64_t periodic_last   # ns: when the last event of the periodic timer was due
     uint64_t poll_deadline
     uint32_t poll_port
     uint32_t virq_port[32]
     uint64_t info_mfn
     xen_vcpu_info *info      # in shared_info, or where the guest registered it
     xen_vcpu_info own_info   # of vCPUs that have no place in shared_info, until they register one
-    uint64_t runstate_time[4]
-    uint64_t runstate_entry
+    xen_vcpu_runstate_info runstate
+    uint64_t runstate_area   # guest addresses that are kept up to date; 0 is none
+    uint64_t time_area
     uint64_t exceptions[32]  # how many of each were delivered
     uint64_t upcalls
     trap_t traps[256]
@@ -181,6 +183,7 @@ ctypedef struct domain_t:
     uint32_t nr_ports        # size of `ports`
     uint32_t max_port        # highest port the domain may use
     uint64_t hypercall_count[64]
+    uint64_t watchdog[2]     # deadlines in ticks; 0 is not in use
     uint64_t *host_pending   # domain 0 only: its bitmap, drained into Python handlers
     char reason[REASON_SIZE]
     uint64_t crash_cr2
@@ -227,6 +230,7 @@ ctypedef struct machine_t:
     uint32_t nr_domains
     domain_t **domains       # index is an arbitrary slot; domain 0 first
     uint32_t capacity
+    vcpu_t *on_cpu           # whose run state is running; NULL: the machine idles
     uint32_t turn            # round-robin position: slot * VCPU_LIMIT + vcpu
     uint64_t blocks_stepped
     domain_t *running

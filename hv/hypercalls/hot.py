@@ -20,6 +20,7 @@ served_in_c("event_channel_op", "EVTCHNOP_send", "EVTCHNOP_unmask")
 served_in_c(
     "vcpu_op",
     "VCPUOP_is_up",
+    "VCPUOP_get_runstate_info",
     "VCPUOP_set_periodic_timer",
     "VCPUOP_stop_periodic_timer",
     "VCPUOP_set_singleshot_timer",

@@ -1,10 +1,11 @@
-"""HYPERVISOR_sched_op: the sub-operations that end something. Source: sched.h; Xen 4.17 common/sched/core.c."""
+"""HYPERVISOR_sched_op: shutting down, and watchdogs that do. Source: sched.h; Xen 4.17 common/sched/core.c."""
 
 from hv.abi import sched
-from hv.abi.errno import XEN_EINVAL
+from hv.abi.errno import XEN_EINVAL, XEN_ENOSPC
 from hv.hypercalls.registry import Call, operation
 
 LAST_REASON = sched.SHUTDOWN_soft_reset
+WATCHDOGS = 2
 
 
 @operation("sched_op", "SCHEDOP_shutdown")
@@ -20,4 +21,29 @@ def shutdown(call: Call, argument: sched.sched_shutdown) -> int:
 @operation("sched_op", "SCHEDOP_shutdown_code")
 def shutdown_code(call: Call, argument: sched.sched_shutdown) -> int:
     """Accepted and ignored: what it would do, remember the reason for a later shutdown, is not here yet."""
+    return 0
+
+
+@operation("sched_op", "SCHEDOP_watchdog")
+def watchdog(call: Call, argument: sched.sched_watchdog) -> int:
+    """Watchdog 0 takes a free one and gives its number, 1 or 2; a timeout of 0 stops one that is in use.
+
+    A free one that is taken with a timeout of 0 ends the domain at once.
+    """
+    guest = call.guest
+    if argument.id > WATCHDOGS:
+        return -XEN_EINVAL
+    if argument.id == 0:
+        free = next((i for i in range(WATCHDOGS) if not guest.watchdog_in_use(i)), None)
+        if free is None:
+            return -XEN_ENOSPC
+        guest.set_watchdog(free, argument.timeout)
+        return free + 1
+    index = argument.id - 1
+    if not guest.watchdog_in_use(index):
+        return -XEN_EINVAL
+    if argument.timeout:
+        guest.set_watchdog(index, argument.timeout)
+    else:
+        guest.stop_watchdog(index)
     return 0

@@ -119,13 +119,12 @@ def test_handlers_may_raise_further_events() -> None:
 # Time jumps from tick to tick while the only vCPU sleeps: the engine has to look at the host nevertheless.
 FOREVER_ASLEEP = """
 main:   println "spinning"
-        hypercall vcpu_op, $VCPUOP_set_periodic_timer, $0, $period
-1:      hypercall sched_op, $SCHEDOP_poll, $poll
+1:      addq    $1000000, poll + sched_poll_timeout
+        hypercall sched_op, $SCHEDOP_poll, $poll
         jmp     1b
         .data
         .balign 8
-period: .quad   1000000
-poll:   .quad   0                       # no port, no timeout
+poll:   .quad   0                       # no port
         .long   0, 0
         .quad   0
 """

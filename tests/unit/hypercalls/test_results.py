@@ -107,6 +107,8 @@ def pointer_rows() -> None:
                     gives = 0  # how many extents were done
                 if operation.name == "XENVER_build_id":
                     gives = "-EPERM"  # before anything is read
+                if operation.name == "VCPUOP_get_physid":
+                    gives = "-EINVAL"  # a question of the hardware domain
                 row(call.name, *arguments, gives=gives, note=f"{operation.name}, {name}")
 
 
@@ -526,6 +528,9 @@ for pointer in (UNMAPPED, NON_CANONICAL, HV_RANGE):
 for number in (4096, 1 << 31, (1 << 32) - 1):
     row("sched_op", 3, poll(u32(number), 1), gives="-EINVAL", note=f"poll port {number:#x}")
 row("sched_op", 5, u32(0), gives=0, note="shutdown_code")
+row("sched_op", 6, u32(0, 1000), gives=1, note="a first watchdog")
+for number, timeout, error in ((1, 10, "-EINVAL"), (2, 0, "-EINVAL"), (3, 10, "-EINVAL"), (1 << 31, 0, "-EINVAL")):
+    row("sched_op", 6, u32(number, timeout), gives=error, note=f"watchdog {number}, which is not in use")
 for timeout in (0, 1, 1 << 40, 1 << 62, 1 << 63, (1 << 64) - 1):
     row("set_timer_op", timeout, gives=0)
 for vcpu in (1, 64, 1 << 31, (1 << 32) - 1):
@@ -799,6 +804,31 @@ for name, frame in {
 for operation in (INITIALISE, UP, REGISTER_INFO):
     row("vcpu_op", operation, 1, bytes(6000), gives="-ENOENT", note="of a vCPU that is not there")
 
+
+RUNSTATE_AREA, TIME_AREA, RUNSTATE, PHYSID = 5, 13, 4, 12
+for operation in (RUNSTATE_AREA, TIME_AREA):
+    for address, error in (
+        (0, 0),  # no area any more
+        (UNMAPPED, 0),  # shows when it is written, and then nobody hears of it
+        (NON_CANONICAL - 1, 0),
+        (NON_CANONICAL, "-EFAULT"),
+        (MACHPHYS, "-EFAULT"),
+        (HV_RANGE, "-EFAULT"),
+        ((0xFFFF << 48) | 0x8800_0000_0000 - 1, "-EFAULT"),
+        ((0xFFFF << 48) | 0x8800_0000_0000, 0),
+        ((1 << 64) - 1, 0),
+    ):
+        row("vcpu_op", operation, 0, u64(address), gives=error, note=f"{operation}: an area at {address:#x}")
+    row("vcpu_op", operation, 0, named("data page", lambda p: u64(p.page(3))), gives=0)
+    row("vcpu_op", operation, 1, u64(0), gives="-ENOENT")
+row("vcpu_op", RUNSTATE, 0, bytes(48), gives=0, note="get_runstate_info")
+row("vcpu_op", RUNSTATE, 0, read_only_page, gives="-EFAULT", note="get_runstate_info")
+row("vcpu_op", RUNSTATE, 0, end_of_memory(47), gives="-EFAULT", note="get_runstate_info")
+row("vcpu_op", RUNSTATE, 1, bytes(48), gives="-ENOENT", note="get_runstate_info")
+row("vcpu_op", PHYSID, 0, bytes(8), gives="-EINVAL", note="get_physid")
+row("vcpu_op", 6, 0, u64((1 << 62) - 1), gives=0, note="the longest period")
+row("vcpu_op", 6, 0, u64(1 << 62), gives="-EINVAL", note="a period that is too long")
+row("vcpu_op", 8, 0, struct.pack("<QII", (1 << 64) - 1, 0, 0), gives=0, note="singleshot, negative for Xen")
 
 # --- multicall ----------------------------------------------------------------------------------------------------
 
