@@ -13,7 +13,7 @@
 # Exit: 0
 # Output:
 #   BEGIN null n=20000
-#   BENCH null n=20000 ns=2085023 chk=5243220000
+#   BENCH null n=20000 ns=2085024 chk=5243220000
 #   BEGIN set_segment n=20000
 #   BENCH set_segment n=20000 ns=2095024 chk=0
 #   BEGIN loop n=20000

@@ -12,7 +12,7 @@
 # Title: A loop interrupted by a timer after an exact number of rounds
 # Exit: 0
 # Output:
-#   two_instructions: 79901 rounds, interrupted 0 bytes into the loop
+#   two_instructions: 79902 rounds, interrupted 3 bytes into the loop
 #   two_instructions: 79902 rounds, interrupted 3 bytes into the loop
 #   three_instructions: 49939 rounds, interrupted 6 bytes into the loop
 

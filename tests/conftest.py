@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parent
-sys.path.insert(0, str(TESTS))  # guest_kit, debian_packages
+sys.path.insert(0, str(TESTS))  # guest_kit
 
-import debian_packages  # noqa: E402
 from guest_kit import build  # noqa: E402
+
+from hv.testing import debian_packages  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,1 @@
-"""For those who test guests: result protocols of known test suites."""
+"""For those who test guests: result protocols of known test suites, and real Xen to compare with."""

@@ -1,11 +1,11 @@
-"""Debian packages for tests: fetched without installation when a test first needs one, kept in a cache folder.
+"""Files of Debian packages: fetched without installation when first needed, kept in a cache folder.
 
 Rules:
 
 1. The cache is $HV_GUEST_CACHE, else $XDG_CACHE_HOME/hv/guests, else ~/.cache/hv/guests; a package that is there is
    used as it is, without the network.
-2. A package appears in the cache complete or not at all, also when two tests fetch it at once.
-3. What can not be had fails the test that wants it, with a sentence that names the remedy. Nothing is skipped.
+2. A package appears in the cache complete or not at all, also when two processes fetch it at once.
+3. What can not be had is a PackageError, whose sentence names the remedy.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from hv.errors import HvError
 
-class PackageError(Exception):
+
+class PackageError(HvError):
     """A package that can not be had; one sentence with the remedy."""
 
 

@@ -1,13 +1,16 @@
-"""How tests get Debian packages: with a stand-in for apt-get, so that the network is not needed."""
+"""How Debian packages are fetched: with a stand-in for apt-get, so that the network is not needed."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-import debian_packages
 import pytest
+from guest_kit import ENVIRONMENT
+
+from hv.testing import debian_packages
 
 DPKG = '#!/bin/sh\nmkdir -p "$3/usr" && cp "$2" "$3/usr/file"\n'
 APT = '#!/bin/sh\necho "$2" >> {log}\n{action}\n'
@@ -77,10 +80,10 @@ def test_cache_that_can_not_be_written(tools: Path, tmp_path: Path, monkeypatch:
 
 def test_two_at_once(tools: Path) -> None:
     apt(tools, 'sleep 0.2; echo content > "$2_1.0_amd64.deb"')
-    program = "import debian_packages; print(debian_packages.unpacked('thing'))"
-    folder = Path(debian_packages.__file__).parent
+    program = "from hv.testing import debian_packages; print(debian_packages.unpacked('thing'))"
+    environment = {**os.environ, "PYTHONPATH": ENVIRONMENT["PYTHONPATH"]}
     runs = [
-        subprocess.Popen([sys.executable, "-c", program], cwd=folder, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
     outputs = [run.communicate(timeout=30)[0].strip() for run in runs]
