@@ -13,6 +13,10 @@ every TLB fill, so no mapping enters the TLB that hv has not checked.
 The TLB policy (stores to pages that are executable take a slow path): a frame is data until its first fetch; data
 fills of a data frame lose EXEC and so get fast stores; the first fetch makes it a code frame and flushes the TLB;
 data fills of a code frame keep the slow, coherent path through every alias.
+
+Rings: on Xen both modes of a PV64 guest are ring 3. Here its kernel runs at CPL 1 (the guest can not see it), because
+Unicorn keeps a TLB for ring 3 and another for lower rings: a switch between the modes needs no flush. Instructions that
+look at the CPL, or read descriptors, are wrapped (rings.pxi) and find 3, with a third TLB for what the CPU itself reads.
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
@@ -47,7 +51,9 @@ cdef extern from * nogil:
 
 
 cdef enum:
-    MMU_USER = 1
+    MMU_CPU = 0                  # reads of the CPU itself in a wrapped instruction: descriptors, stacks
+    MMU_USER = 1                 # guest user mode
+    MMU_KERNEL = 2               # guest kernel mode
     TCG_BUFFER = 67108864        # bytes of translated code, reserved, not touched
     EXCEPTION_GP = 13
     EXCEPTION_PF = 14
@@ -64,7 +70,7 @@ cdef public uint8_t __wrap_x86_cpu_tlb_fill_x86_64(void *cpu, uint64_t va, int s
     cdef int rc
     if d == NULL or d.current == NULL:          # the self-check
         return __real_x86_cpu_tlb_fill_x86_64(cpu, va, size, access, mmu_idx, probe, ra)
-    rc = walk(d.current, active_root(d.current), va, access, mmu_idx == MMU_USER, &w)
+    rc = walk(d.current, _root_of(d.current, mmu_idx), va, access, mmu_idx != MMU_CPU, &w)
     if rc == WALK_OK:
         _fill(d, va, access, mmu_idx, &w)
         return 1
@@ -78,6 +84,13 @@ cdef public uint8_t __wrap_x86_cpu_tlb_fill_x86_64(void *cpu, uint64_t va, int s
     env.cr[2] = va
     raise_exception_err_ra_x86_64(env, EXCEPTION_PF, w.error, ra)
     return 0
+
+
+cdef uint64_t _root_of(vcpu_t *v, int mmu_idx) noexcept nogil:
+    if mmu_idx == MMU_CPU:
+        v.domain.need_toggle_flush = 1              # what this TLB holds belongs to the mode of now
+        return active_root(v)
+    return v.user_root if mmu_idx == MMU_USER else v.kernel_root
 
 
 cdef void _fill(domain_t *d, uint64_t va, int access, int mmu_idx, walk_t *w) noexcept nogil:
@@ -206,6 +219,7 @@ cdef public void __wrap_helper_outl_x86_64(hv_env *env, uint32_t port, uint32_t 
 
 
 include "codegen.pxi"
+include "rings.pxi"
 
 
 # --- hooks ------------------------------------------------------------------------------------------------------
@@ -306,6 +320,7 @@ cdef void one_instruction_next(domain_t *d) noexcept nogil:
 
 
 cdef void flush_tlb(domain_t *d) noexcept nogil:
+    d.need_flush = d.need_toggle_flush = 0
     tlb_flush_x86_64(d.cpu)
 
 
@@ -349,7 +364,7 @@ cdef void save_context(vcpu_t *v) noexcept nogil:
 cdef void load_context(vcpu_t *v) noexcept nogil:
     memcpy(v.domain.env, v.context, CONTEXT_SIZE)
     v.domain.current = v
-    tlb_flush_x86_64(v.domain.cpu)
+    flush_tlb(v.domain)
 
 
 cdef void set_task_switched(vcpu_t *v, bint on) noexcept nogil:

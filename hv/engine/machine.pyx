@@ -641,7 +641,7 @@ cdef class GuestDomain:
             memset(&env.segs[<int>segment], 0, sizeof(hv_segment))
         env.segs[SEG_FS].base = c.fs_base
         env.segs[SEG_GS].base = c.gs_base_kernel if v.kernel_mode else c.gs_base_user
-        flat_segments(env)
+        flat_segments(env, v.kernel_mode)
         if c.ctrlreg[0] & 8:
             v.ts = 1
             env.cr[0] |= 8

@@ -11,7 +11,7 @@ Behaviour: Xen 4.17, create_bounce_frame in arch/x86/x86_64/entry.S and pv/iret.
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from xen_abi cimport xen_iret_context, VMASST_TYPE_architectural_iopl
-from hv.engine.cpu cimport flush_tlb, get_flags, set_flags
+from hv.engine.cpu cimport flush_tlb, get_flags, set_flags, set_ring
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash
 from hv.fastpath.memory cimport canonical, HV_END, HV_START, PF_USER, PERDOMAIN_START, copy_from_guest, copy_to_guest, frame_pointer, walk, walk_t, ACCESS_READ, WALK_OK
@@ -38,14 +38,15 @@ cdef void _set_segment(hv_env *env, int segment, uint32_t selector, uint64_t bas
 
 
 cdef void set_flat_segments(vcpu_t *v) noexcept nogil:
-    flat_segments(<hv_env *>v.domain.env)
+    flat_segments(<hv_env *>v.domain.env, v.kernel_mode)
 
 
-cdef void flat_segments(hv_env *env) noexcept nogil:
-    """CS and SS of every entry into the guest; ring 3, 64-bit."""
+cdef void flat_segments(hv_env *env, bint kernel_mode) noexcept nogil:
+    """CS and SS of every entry into the guest; 64-bit."""
     _set_segment(env, SEG_CS, FLAT_KERNEL_CS, 0, 0xffffffff, CODE_64)
     _set_segment(env, SEG_SS, FLAT_KERNEL_SS, 0, 0xffffffff, DATA_FLAT)
-    env.hflags = (env.hflags & ~<uint32_t>HF_ADDSEG) | HF_CPL | HF_CS32 | HF_SS32 | HF_CS64
+    env.hflags = (env.hflags & ~<uint32_t>(HF_ADDSEG | HF_CPL)) | HF_CS32 | HF_SS32 | HF_CS64
+    env.hflags |= RING_KERNEL if kernel_mode else RING_USER
 
 
 cdef int _read_descriptor(vcpu_t *v, uint32_t selector, uint64_t *descriptor) noexcept nogil:
@@ -117,7 +118,9 @@ cdef void toggle_mode(vcpu_t *v) noexcept nogil:
         v.gs_base_user = env.segs[SEG_GS].base
         env.segs[SEG_GS].base = v.gs_base_kernel
     v.kernel_mode ^= 1
-    flush_tlb(v.domain)
+    set_ring(v)
+    if v.domain.need_toggle_flush:
+        flush_tlb(v.domain)
 
 
 cdef int _bounce(vcpu_t *v, uint64_t handler, bint mask_events, bint with_error, uint32_t error) noexcept nogil:

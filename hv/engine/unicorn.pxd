@@ -153,3 +153,8 @@ cdef enum:                   # hflags
     HF_ADDSEG = 0x40
     HF_TF = 0x100
     HF_CS64 = 0x8000
+    HF_SMAP = 0x800000
+
+cdef enum:                   # at which CPL the modes of a PV guest run (see cpu.pyx)
+    RING_KERNEL = 1
+    RING_USER = 3

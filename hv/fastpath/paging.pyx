@@ -204,6 +204,8 @@ cdef int _modify(domain_t *d, int level, uint64_t mfn, uint64_t *slot, uint64_t 
     cdef int rc
     if _is_hypervisor_slot(level, <uint64_t>slot >> 3 & 511):
         return -XEN_EINVAL
+    if old & PTE_PRESENT:
+        d.need_toggle_flush = 1
     if value & PTE_PRESENT:
         if value & (HV_L1_FORBIDDEN if level == TYPE_L1 else HV_LX_FORBIDDEN):
             return -XEN_EINVAL
@@ -326,6 +328,7 @@ cdef int new_user_root(vcpu_t *v, uint64_t mfn) noexcept nogil:
         if rc:
             return rc
     v.user_root = mfn
+    v.domain.need_toggle_flush = 1
     if old:
         put_page_and_type(v.domain, old)
     return 0

@@ -167,6 +167,7 @@ ctypedef struct domain_t:
     void *python             # the GuestDomain object
     uint8_t inside           # between uc_emu_start and its return: rflags are lazy
     uint8_t need_flush       # flush the TLB before the guest goes on
+    uint8_t need_toggle_flush    # flush it at the next change of mode: there Xen loads CR3
     uint8_t dying            # 1: shut down or crashed, do not run
     uint8_t crashed
     uint8_t shutdown_code
