@@ -1,4 +1,4 @@
-# smp: a second vCPU, brought up by the first (run it with --vcpus 2; with one it says what is missing).
+# smp: a second vCPU, brought up by the first (with --vcpus 1 it says what is missing).
 #
 # A PV guest starts with one vCPU. It describes the state in which another one shall start in a vcpu_guest_context
 # (registers, stack, page table, callbacks), hands that to VCPUOP_initialise, and VCPUOP_up lets it run. All vCPUs of a
@@ -7,9 +7,18 @@
 #
 # Title: Two vCPUs: VCPUOP_initialise and VCPUOP_up, then ping-pong by IPIs
 # Exit: 0
+# vCPUs: 2
 # Output:
-#   is vCPU 1 up? -2
-#   this guest needs --vcpus 2
+#   is vCPU 1 up? 0
+#   up before initialise: -22
+#   initialise: 0
+#   up: 0
+#   vCPU 0: pong 1
+#   vCPU 0: pong 2
+#   vCPU 0: pong 3
+#   vCPU 0: pong 4
+#   vCPU 0: pong 5
+#   is vCPU 1 up? not any more
         .include "guest.inc"
         guest   "smp"
         use_shared_info

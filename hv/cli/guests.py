@@ -16,7 +16,8 @@ def command(as_json: bool) -> int:
 
     guests = bundled()
     if as_json:
-        rows = [{"name": g.name, "title": g.title, "summary": g.summary, "expected": g.expected} for g in guests]
+        keys = ("name", "title", "summary", "expected", "vcpus")
+        rows = [{key: getattr(guest, key) for key in keys} for guest in guests]
         print(json.dumps(rows, indent=2))
         return 0
     if not guests:

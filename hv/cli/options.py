@@ -17,7 +17,7 @@ class GuestOptions:
     """The values of `guest_options`."""
 
     memory: str
-    vcpus: int
+    vcpus: int | None
     cmdline: str
     ramdisk: str | None
     name: str | None
@@ -45,7 +45,10 @@ OPTIONS = (
         "--memory", default="64M", metavar="SIZE", help="Memory of each guest: 64M, 1G, or MiB.", show_default=True
     ),
     click.option(
-        "--vcpus", default=1, type=click.IntRange(1, 64), metavar="N", help="Virtual CPUs.", show_default=True
+        "--vcpus",
+        type=click.IntRange(1, 64),
+        metavar="N",
+        help="Virtual CPUs (default: 1, or what a bundled guest is made for).",
     ),
     click.option("--cmdline", default="", metavar="STRING", help="The guest's command line."),
     click.option("--ramdisk", metavar="FILE", help="An initial ramdisk."),

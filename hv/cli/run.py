@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Examples:
   hv run hello                                   a bundled guest (hv guests lists them)
   hv run grub-x86_64-xen.bin --memory 128M       GRUB for Xen, from Debian's grub-xen-host
-  hv run smp --vcpus 2
+  hv run vcpus --vcpus 8                         with 8 virtual CPUs instead of the 64 it is made for
   echo ls | hv run grub-x86_64-xen.bin --timeout 5
 At a terminal every key goes to the guest; Ctrl-] leaves.
 Exit codes: 0 powered off, 2 bad usage or image, 6 crashed, 124 timeout, 125 nothing can happen any more,

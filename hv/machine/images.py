@@ -19,6 +19,7 @@ class Guest:
     title: str
     summary: str
     expected: int
+    vcpus: int
     output: str
 
 
@@ -28,14 +29,27 @@ def bundled() -> list[Guest]:
     if not index.is_file():
         return []
     rows = json.loads(index.read_text())
-    return [Guest(row["name"], row["title"], row["summary"], row["exit"], row["output"]) for row in rows]
+    return [
+        Guest(row["name"], row["title"], row["summary"], row["exit"], row["vcpus"], row["output"]) for row in rows
+    ]
+
+
+def vcpus_of(image: str | Path | bytes) -> int:
+    """How many vCPUs an image is made for: bundled guests say so."""
+    if isinstance(image, bytes) or not _is_bundled(Path(image), str(image)):
+        return 1
+    return next((guest.vcpus for guest in bundled() if guest.name == str(image)), 1)
+
+
+def _is_bundled(path: Path, name: str) -> bool:
+    return path.name == name != "index.json" and not path.is_file() and (BUNDLED / path).is_file()
 
 
 def read(image: str | Path) -> tuple[bytes, str]:
     """(content, name) of an image; ImageError with a sentence where there is none."""
     path = Path(image)
     try:
-        if path.name == str(image) != "index.json" and not path.is_file() and (BUNDLED / path).is_file():
+        if _is_bundled(path, str(image)):
             path = BUNDLED / path
         return path.read_bytes(), path.name
     except FileNotFoundError:

@@ -109,18 +109,20 @@ class Machine:
         image: str | Path | bytes,
         *,
         memory: str | int = DEFAULT_MEMORY,
-        vcpus: int = 1,
+        vcpus: int | None = None,
         cmdline: str = "",
         ramdisk: str | Path | bytes | None = None,
         name: str | None = None,
     ) -> Domain:
         """A new domain from an image: a path, the name of a bundled guest, or the bytes of one.
 
+        Without `vcpus` it has one, or as many as a bundled guest is made for.
         HvError with one sentence where it can not boot; the machine is unchanged then.
         """
         data, source = (image, "image") if isinstance(image, bytes) else sources.read(image)
         if ramdisk is not None and not isinstance(ramdisk, bytes):
             ramdisk = sources.read(ramdisk)[0]
+        vcpus = sources.vcpus_of(image) if vcpus is None else vcpus
         if not 1 <= vcpus <= 64:
             raise ConfigError(f"{vcpus} vCPUs are not possible: choose 1 to 64")
         config = Config(name or source, images.load(data, source), size.parse(memory), vcpus, cmdline, ramdisk or b"")

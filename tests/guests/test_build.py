@@ -50,6 +50,7 @@ def test_header(tmp_path: Path) -> None:
         "name": "tiny",
         "title": "A title: with a colon",
         "exit": 6,
+        "vcpus": 1,
         "output": "first\n  indented by two\n\nlast\n",
         "summary": "tiny: a first sentence over two lines.\n\nA second paragraph.",
     }

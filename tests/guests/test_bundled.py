@@ -12,16 +12,19 @@ from hv.machine.images import bundled
 
 HEADERS = [build.read_header(source) for source in sorted(Path(build.ROOT).glob("*.s"))]
 NAMES = [header["name"] for header in HEADERS]
+VCPUS = {header["name"]: header["vcpus"] for header in HEADERS}
 TIMED = {
     "bench",
     "poll",
     "preempt",
+    "runstate",
     "timer",
 }  # they print how long something took: right only with the CPU to themselves
 
 
 def boot(image: Path | str, **options: Any) -> tuple[int | None, str, int]:
     """Run one guest alone to its end: (exit code, console output, virtual time of the end in ns)."""
+    options = {"vcpus": VCPUS[Path(image).name], **options}
     with hv.Machine() as machine:
         domain = machine.create(image, **options)
         machine.run(timeout=30)
@@ -45,7 +48,7 @@ def test_steps_alike(name: str, images: Path) -> None:
     """One instruction at a time: the same output at the same virtual time."""
     with hv.Machine() as machine:
         machine.engine.set_stepping(True)
-        domain = machine.create(images / name)
+        domain = machine.create(images / name, vcpus=VCPUS[name])
         machine.run(timeout=30)
         stepped = domain.exit_code, domain.console.output.decode(), machine.now_ns
     assert stepped == boot(images / name)
@@ -62,10 +65,30 @@ def test_all_at_once(images: Path) -> None:
     """Guests on one machine do not disturb each other; only the clock is shared."""
     together = [guest for guest in HEADERS if guest["name"] not in TIMED]
     with hv.Machine() as machine:
-        domains = [machine.create(images / guest["name"]) for guest in together]
+        domains = [machine.create(images / guest["name"], vcpus=guest["vcpus"]) for guest in together]
         machine.run(timeout=60)
         for guest, domain in zip(together, domains, strict=True):
             assert (domain.exit_code, domain.console.output.decode()) == (guest["exit"], guest["output"]), guest["name"]
+
+
+@pytest.mark.parametrize(
+    ("name", "vcpus", "output"),
+    [
+        ("smp", 1, "is vCPU 1 up? -2\nthis guest needs --vcpus 2\n"),
+        ("runstate", 1, "this guest needs --vcpus 2\n"),
+        ("vcpus", 1, "vCPUs: 1\nthis guest needs more of them: --vcpus 64\n"),
+        ("vcpus", 5, "vCPUs: 5\nbrought up, errors: 0\nup: 5\nthe token came back with 10\nall others are down\n"),
+    ],
+)
+def test_another_number_of_vcpus(name: str, vcpus: int, output: str, images: Path) -> None:
+    assert boot(images / name, vcpus=vcpus)[:2] == (0, output)
+
+
+def test_a_bundled_guest_has_its_vcpus() -> None:
+    with hv.Machine() as machine:
+        assert machine.create("vcpus").guest.nr_vcpus == 64
+        assert machine.create("hello").guest.nr_vcpus == 1
+        assert machine.create("vcpus", vcpus=3).guest.nr_vcpus == 3
 
 
 def test_command_line_is_shown(images: Path) -> None:
@@ -87,10 +110,10 @@ def test_console_echo_echoes(text: str, images: Path) -> None:
 
 
 def test_package_has_these_guests() -> None:
-    packaged = {guest.name: (guest.title, guest.summary, guest.expected, guest.output) for guest in bundled()}
+    packaged = {g.name: (g.title, g.summary, g.expected, g.vcpus, g.output) for g in bundled()}
     if not packaged:
         pytest.skip("the package was built in place, without its guests")
-    headers = {h["name"]: (h["title"], h["summary"], h["exit"], h["output"]) for h in HEADERS}
+    headers = {h["name"]: (h["title"], h["summary"], h["exit"], h["vcpus"], h["output"]) for h in HEADERS}
     assert packaged == headers, "the package's guests are old: build it again"
     assert boot("hello")[:2] == (0, HEADERS[NAMES.index("hello")]["output"])
 

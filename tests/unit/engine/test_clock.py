@@ -12,8 +12,10 @@ import pytest
 from guest_kit import ROOT, assemble, boot, puppet
 
 import hv
+from guests import build
 
-NAMES = sorted(path.stem for path in (ROOT / "guests").glob("*.s"))
+VCPUS = {path.stem: build.read_header(path)["vcpus"] for path in sorted((ROOT / "guests").glob("*.s"))}
+NAMES = list(VCPUS)
 
 # Each deadline interrupts `loop`; the upcall writes down where it was and how far the loop had come.
 INTERRUPTED = """
@@ -119,7 +121,7 @@ def run_to_end(image: Path, *, stepping: bool = False, piece: int | None = None)
     """(console, how it ended, ticks at the end, upcalls and exceptions) of a bundled guest."""
     with hv.Machine() as machine:
         machine.engine.set_stepping(stepping)
-        domain = machine.create(image)
+        domain = machine.create(image, vcpus=VCPUS[image.stem])
         until = 0
         while piece is not None and machine.run(timeout=60, until_ns=until) == "until":
             until += piece
