@@ -82,14 +82,18 @@ def error_name(result: int) -> int | str:
     return "-" + names[0].removeprefix("XEN_") if names else result
 
 
-# A request is: what to do, eight words, and room for the answer. The guest serves one for each event on the console's
-# port and sleeps in between; `fault` counts what its handlers caught.
+# A request is: what to do, eight words, and room for the answer. The guest serves one when `go` is set, or for an event
+# on the console's port, and sleeps in between; `fault` counts what its handlers caught.
 PUPPET = """
         use_shared_info
 main:   call    map_shared_info
         hypercall set_trap_table, $traps
 1:      hypercall sched_op, $SCHEDOP_poll, $poll
+        xor     %eax, %eax
+        xchg    %rax, go
         lock btrl $2, shared_info + shared_info_evtchn_pending
+        adc     $0, %rax
+        jz      1b
         movq    $0, fault
         mov     request, %rax
         mov     request + 8, %rbp
@@ -151,10 +155,9 @@ traps:  trap    6, 0, trap6
         trap    13, 0, trap13
         trap    14, 0, trap14
         trap    0, 0, 0
-poll:   .quad   ports                   # struct sched_poll
-        .long   1, 0
+poll:   .quad   0                       # struct sched_poll: until anything happens
+        .long   0, 0
         .quad   0
-ports:  .long   2
         .balign 8
 actions:
         .quad   make_call, load, store, execute, load_cr3, exchange
@@ -165,6 +168,7 @@ request:
 answer: .skip   8
 fault:  .skip   24
 served: .skip   8
+go:     .skip   8
         .bss
         .balign 4096
         .globl  arena
@@ -212,7 +216,8 @@ class Puppet:
         padded = [word & (1 << 64) - 1 for word in (*words, *[0] * (7 - len(words)))]
         before = self._word(96)
         self.guest.write(self._mailbox, struct.pack("<8Q", ACTIONS.index(action), *padded))
-        self.guest.raise_port(CONSOLE_PORT)
+        self.guest.write(self._mailbox + 104, struct.pack("<Q", 1))
+        self.guest.wake(0)
         self._wait()
         assert self._word(96) == before + 1, "the puppet has lost its order"
         vector, error, address = struct.unpack("<3Q", self.guest.read(self._mailbox + 72, 24))

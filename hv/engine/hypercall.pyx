@@ -15,7 +15,7 @@ from hv.engine.clock cimport HYPERCALL_TICKS, set_periodic, set_poll_timeout, se
 from hv.engine.cpu cimport flush_page, flush_tlb, get_flags, leave_now, restart_block, set_task_switched
 from hv.engine.traps cimport deliver_events, iret, load_segment, segment_base, set_flat_segments, syscall_entry
 from hv.engine.unicorn cimport *
-from hv.fastpath.evtchn cimport is_pending, send, unmask
+from hv.fastpath.evtchn cimport poll as poll_port, send, unmask
 from hv.fastpath.frames cimport get_page
 from hv.fastpath.memory cimport canonical, HV_END, HV_START, copy_from_guest, copy_to_guest, frame_pointer, frame_written, owns
 from hv.fastpath.now cimport system_time
@@ -409,22 +409,24 @@ cdef bint _events_waiting(vcpu_t *v) noexcept nogil:
 cdef int64_t _poll(vcpu_t *v, uint64_t arg) noexcept nogil:
     cdef xen_sched_poll poll
     cdef uint32_t port = 0, i
+    cdef int64_t rc
     if copy_from_guest(v, &poll, arg, sizeof(poll)):
         return -XEN_EFAULT
     if poll.nr_ports > 128:
         return -XEN_EINVAL
+    if not canonical(poll.ports) or HV_START <= poll.ports < HV_END:
+        return -XEN_EFAULT
     if _events_waiting(v):
         return 0
     for i in range(poll.nr_ports):
         if copy_from_guest(v, &port, poll.ports + 4 * i, 4):
             return -XEN_EFAULT
-        if port >= v.domain.nr_ports:
-            return -XEN_EINVAL
-        if is_pending(v.domain, port):
-            return 0
+        rc = poll_port(v.domain, port)
+        if rc:
+            return min(rc, <int64_t>0)
     v.pause |= PAUSE_BLOCKED
     v.polling = 1
-    v.poll_all = poll.nr_ports != 1 or port == 0        # nobody sends to port 0: Xen takes it for "any"
+    v.poll_all = poll.nr_ports != 1
     v.poll_port = port
     if poll.timeout:
         set_poll_timeout(v, poll.timeout)

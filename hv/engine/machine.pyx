@@ -20,7 +20,10 @@ from hv.engine.hypercall cimport PREEMPTED, drain_host_events, on_syscall
 from hv.engine.traps cimport deliver_events, flat_segments, set_flat_segments
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash, shutdown
-from hv.fastpath.evtchn cimport set_pending
+from hv.fastpath.evtchn cimport (PORTS_A_BUCKET, close_port, free_port, is_usable, ops_host, raise_virq, send, set_pending,
+                                 set_priority, unmask)
+from hv.fastpath.evtchn_2l cimport ops_2l
+from hv.fastpath.evtchn_fifo cimport expand_array, init_control, leave_fifo
 from hv.fastpath.frames cimport forget_frame, give_extent, give_frame, give_xenheap_frame, release_page, take_frame
 from hv.fastpath.memory cimport (HV_END, ACCESS_LOOK, WALK_OK, active_root, canonical, copy_from_guest, copy_to_guest,
                                  frame_pointer, frame_written, owns, walk, walk_t)
@@ -157,6 +160,8 @@ cdef class Engine:
         """A domain without memory or code; domid 0 is hv's own side and never runs."""
         if domid in self._domains:
             raise EngineError(f"domain {domid} exists already")
+        if not 0 < max_port < EVTCHN_FIFO_NR_CHANNELS:
+            raise EngineError(f"a domain has at most {EVTCHN_FIFO_NR_CHANNELS - 1} event channels, not {max_port}")
         if not 1 <= vcpus <= VCPU_LIMIT:
             raise EngineError(f"a domain has 1 to {VCPU_LIMIT} vCPUs, not {vcpus}")
         return GuestDomain(self, domid, vcpus, max_pages, max_port)
@@ -368,6 +373,7 @@ cdef bint _context_is_sane(const xen_vcpu_guest_context *c) noexcept nogil:
 
 cdef void _free_domain(domain_t *d) noexcept:
     close_instance(d)
+    free(d.fifo)
     free(d.ports)
     free(d.host_pending)
     free(d.vcpus)
@@ -395,8 +401,10 @@ cdef class GuestDomain:
         d.python = <void *>self
         d.max_pages = max_pages
         d.max_port = max_port
-        d.nr_ports = 4096
-        d.ports = <port_t *>calloc(d.nr_ports, sizeof(port_t))
+        d.nr_ports = PORTS_A_BUCKET
+        d.first_closed = 1
+        d.port_ops = &ops_2l if domid else &ops_host
+        d.ports = <port_t *>calloc((max_port | (PORTS_A_BUCKET - 1)) + 1, sizeof(port_t))     # touched as they are used
         d.vcpus = <vcpu_t *>calloc(vcpus, sizeof(vcpu_t))
         if d.ports == NULL or d.vcpus == NULL:
             raise MemoryError
@@ -728,6 +736,10 @@ cdef class GuestDomain:
         result["kernel_mode"] = bool(v.kernel_mode)
         return result
 
+    def wake(self, uint32_t vcpu):
+        """Let a vCPU that blocks or polls go on and look for itself, without an event."""
+        unblock(self._vcpu(vcpu))
+
     def vcpu_state(self, uint32_t vcpu):
         """What keeps it from running ("down", "polling", "blocked"), or "runnable"."""
         cdef vcpu_t *v = self._vcpu(vcpu)
@@ -942,28 +954,51 @@ cdef class GuestDomain:
 
     # --- event ports
 
-    @property
-    def nr_ports(self):
-        return self._live().nr_ports
-
-    def port(self, uint32_t port):
-        """(state, vcpu, virq or remote domid, remote port, reserved, sent) of a port."""
-        cdef port_t *p
+    cdef port_t *_port(self, uint32_t port) except NULL:
         if port >= self._live().nr_ports:
             raise IndexError(f"no event channel {port}")
-        p = &self.d.ports[port]
-        return p.state, p.vcpu, p.virq, p.remote_port, bool(p.reserved), p.sent
+        return &self.d.ports[port]
+
+    @property
+    def nr_ports(self):
+        """How many ports are valid, with port 0."""
+        return self._live().nr_ports
+
+    @property
+    def fifo(self):
+        """Whether the guest has changed to the FIFO ABI."""
+        return self._live().fifo != NULL
+
+    def port(self, uint32_t port):
+        """(state, vcpu, virq or pirq or remote domid, remote port, reserved, sent) of a port."""
+        cdef port_t *p = self._port(port)
+        return p.state, p.vcpu, p.detail, p.remote_port, bool(p.reserved), p.sent
+
+    def port_events(self, uint32_t port):
+        """(pending, masked, priority, sent, merged) of a port; None for the priority where the ABI has none."""
+        cdef port_t *p = self._port(port)
+        cdef bint usable = is_usable(self.d, port)
+        return (usable and self.d.port_ops.is_pending(self.d, port), not usable or self.d.port_ops.is_masked(self.d, port),
+                p.priority if self.d.port_ops.priorities else None, p.sent, p.merged)
+
+    def free_port(self):
+        """The lowest free port, with its counters at 0; -ENOSPC where the domain has no more."""
+        return free_port(self._live())
 
     def set_port(self, uint32_t port, uint8_t state, uint16_t vcpu=0, uint16_t detail=0, uint32_t remote_port=0,
                  GuestDomain remote=None, bint reserved=False):
-        """Set a port's state; `detail` is a VIRQ's number or the remote domid."""
-        cdef port_t *p
-        if port == 0 or port >= self._live().nr_ports:
-            raise IndexError(f"no event channel {port}")
-        p = &self.d.ports[port]
-        p.state, p.vcpu, p.virq, p.remote_port, p.reserved = state, vcpu, detail, remote_port, reserved
+        """Set a port's state; `detail` is the number of a VIRQ or a PIRQ, or the remote domid."""
+        cdef port_t *p = self._port(port)
+        if port == 0:
+            raise IndexError("event channel 0 is reserved")
+        p.state, p.vcpu, p.detail, p.remote_port, p.reserved = state, vcpu, detail, remote_port, reserved
         p.remote = remote.d if remote is not None else NULL
-        p.sent = 0
+
+    def close_port(self, uint32_t port):
+        """Free a port that is in use."""
+        self._port(port)
+        if is_usable(self.d, port):
+            close_port(self.d, port)
 
     def set_virq_port(self, uint32_t vcpu, uint32_t virq, uint32_t port):
         self._vcpu(vcpu).virq_port[virq & 31] = port
@@ -971,15 +1006,38 @@ cdef class GuestDomain:
     def virq_port(self, uint32_t vcpu, uint32_t virq):
         return self._vcpu(vcpu).virq_port[virq & 31]
 
-    def clear_pending(self, uint32_t port):
-        if self._live().shared != NULL and 0 < port < self.d.nr_ports:
-            self.d.shared.evtchn_pending[port >> 6] &= ~(<uint64_t>1 << (port & 63))
+    def raise_virq(self, uint32_t vcpu, uint32_t virq):
+        """Raise a virtual interrupt; nobody bound it: nothing happens."""
+        raise_virq(self._vcpu(vcpu), virq & 31)
 
     def raise_port(self, uint32_t port):
-        """Set a bound port pending, as the other side's send does."""
-        if port == 0 or port >= self._live().nr_ports:
-            raise IndexError(f"no event channel {port}")
+        """Set a port in use pending."""
+        self._port(port)
         set_pending(self.d, port)
+
+    def send(self, uint32_t port):
+        """EVTCHNOP_send by this domain: 0 or -EINVAL."""
+        return send(self._live(), port)
+
+    def unmask(self, uint32_t port):
+        """EVTCHNOP_unmask by this domain: 0 or -EINVAL."""
+        return unmask(self._live(), port)
+
+    def set_priority(self, uint32_t port, uint32_t priority):
+        """EVTCHNOP_set_priority: 0 or a negative errno."""
+        return set_priority(self._live(), port, priority)
+
+    def init_control(self, uint32_t vcpu, uint64_t mfn, uint32_t offset):
+        """EVTCHNOP_init_control: 0 or a negative errno."""
+        return init_control(self._live(), vcpu, mfn, offset)
+
+    def expand_array(self, uint64_t mfn):
+        """EVTCHNOP_expand_array: 0 or a negative errno."""
+        return expand_array(self._live(), mfn)
+
+    def leave_fifo(self):
+        """Back to the 2-level ABI; all ports are closed before."""
+        leave_fifo(self._live())
 
     def bind_handler(self, uint32_t port, handler):
         """Domain 0 only: `handler(port)` runs for every event of the port."""

@@ -1,84 +1,155 @@
 # cython: language_level=3
-"""The event-channel data plane, 2-level ABI: set pending, unmask, send.
+"""The event-channel data plane: send, unmask, virtual interrupts, and which ports there are.
 
 Rules:
-* `pending` is only ever set here and cleared by the guest; a bit that is already set sends nothing further.
-* The selector bit is set before the upcall flag, and the flag only with it; a blocked vCPU wakes when the flag is set.
-* Domain 0 is hv itself: its pending bits are host memory, and the machine is told to drain them.
+* How an event is marked, masked and queued is the ABI's business: `domain_t.port_ops` points at its table (evtchn_2l.pyx,
+  evtchn_fifo.pyx). Nothing here asks which it is.
+* Only a bound port has events; who may send to it is decided here, whom it is bound to in hv/core/event_channel.py.
+* Domain 0 is hv itself: its pending bits are host memory, with a table of its own, and the machine is told to drain them.
+* Ports become valid in buckets of 64, up to the highest ever used. They never become invalid again.
 
-Specification: event_channel.h and the comments on shared_info in xen.h; Xen 4.17 common/event_2l.c.
+Specification: event_channel.h; behaviour of Xen 4.17's common/event_channel.c.
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from xen_abi cimport (EVTCHNSTAT_closed, EVTCHNSTAT_interdomain, EVTCHNSTAT_ipi, EVTCHNSTAT_unbound, XEN_EINVAL)
-from hv.fastpath.vcpu cimport end_poll, unblock
+from xen_abi cimport (EVTCHN_2L_NR_CHANNELS, EVTCHN_FIFO_PRIORITY_DEFAULT, EVTCHNSTAT_closed, EVTCHNSTAT_interdomain,
+                      EVTCHNSTAT_ipi, EVTCHNSTAT_unbound, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU, XEN_EACCES,
+                      XEN_EINVAL, XEN_ENOSPC, XEN_ENOSYS)
 
 
-cdef bint is_pending(domain_t *d, uint32_t port) noexcept nogil:
-    return d.shared.evtchn_pending[port >> 6] >> (port & 63) & 1
+# --- the table of ports -------------------------------------------------------------------------------------------
+
+cdef bint is_usable(domain_t *d, uint32_t port) noexcept nogil:
+    """Whether a port is valid and not closed. Port 0 is reserved and counts as closed."""
+    return port < d.nr_ports and d.ports[port].state != EVTCHNSTAT_closed
 
 
-cdef void _check_pollers(domain_t *d, uint32_t port) noexcept nogil:
-    cdef uint32_t i
-    for i in range(d.nr_vcpus):
-        end_poll(&d.vcpus[i], port)
+cdef int64_t free_port(domain_t *d) noexcept nogil:
+    """The lowest closed port, as good as new; -ENOSPC where there is none. Its state is the caller's to set."""
+    cdef uint32_t port = d.first_closed, end = min(d.max_port + 1, d.port_ops.nr_channels)
+    cdef bint all_used = True
+    while port < end:
+        if port >= d.nr_ports:
+            d.nr_ports += PORTS_A_BUCKET
+        if d.ports[port].state == EVTCHNSTAT_closed:
+            if all_used:
+                d.first_closed = port
+                all_used = False
+            if not d.port_ops.is_busy(d, port):
+                d.ports[port].priority = EVTCHN_FIFO_PRIORITY_DEFAULT
+                d.ports[port].sent = d.ports[port].merged = 0
+                return port
+        port += 1
+    return -XEN_ENOSPC
 
 
-cdef void _upcall(vcpu_t *v, uint32_t port) noexcept nogil:
-    cdef uint64_t word = <uint64_t>1 << (port >> 6)
-    if v.info.evtchn_pending_sel & word:        # the guest has not looked since the last event of this word
-        return
-    v.info.evtchn_pending_sel |= word
-    if not v.info.evtchn_upcall_pending:
-        v.info.evtchn_upcall_pending = 1
-        unblock(v)
+cdef void close_port(domain_t *d, uint32_t port) noexcept nogil:
+    """A used port becomes free, with nothing pending; the other end is the caller's business."""
+    d.port_ops.clear_pending(d, port)
+    d.ports[port].state = EVTCHNSTAT_closed
+    d.ports[port].vcpu = 0
+    d.ports[port].reserved = 0
+    d.ports[port].remote = NULL
+    if port < d.first_closed:
+        d.first_closed = port
 
+
+cdef int set_priority(domain_t *d, uint32_t port, uint32_t priority) noexcept nogil:
+    """EVTCHNOP_set_priority: the next event goes on that queue. 0 or a negative errno."""
+    if port >= d.nr_ports:
+        return -XEN_EINVAL
+    if d.port_ops.priorities == 0:
+        return -XEN_ENOSYS
+    if not is_usable(d, port):
+        return -XEN_EACCES
+    if priority >= d.port_ops.priorities:
+        return -XEN_EINVAL
+    d.ports[port].priority = priority
+    return 0
+
+
+# --- events -------------------------------------------------------------------------------------------------------
 
 cdef void set_pending(domain_t *d, uint32_t port) noexcept nogil:
-    """The port's event happened."""
-    cdef uint64_t bit = <uint64_t>1 << (port & 63)
-    if d.host_pending != NULL:
-        d.host_pending[port >> 6] |= bit
-        d.machine.host_events = 1
-        d.ports[port].sent += 1
-        return
-    if d.shared.evtchn_pending[port >> 6] & bit:
-        return
-    d.shared.evtchn_pending[port >> 6] |= bit
-    d.ports[port].sent += 1
-    if not d.shared.evtchn_mask[port >> 6] & bit:
-        _upcall(&d.vcpus[d.ports[port].vcpu], port)
-    _check_pollers(d, port)
+    """The port's event happened; a port that is not in use has none."""
+    if is_usable(d, port):
+        d.port_ops.set_pending(d, port)
 
 
 cdef int64_t send(domain_t *d, uint32_t port) noexcept nogil:
     """EVTCHNOP_send by a guest: 0, or -EINVAL for a port that can not send."""
     cdef port_t *p
-    if port == 0 or port >= d.nr_ports:
+    if port >= d.nr_ports:
         return -XEN_EINVAL
     p = &d.ports[port]
     if p.state == EVTCHNSTAT_interdomain:
-        set_pending(p.remote, p.remote_port)
+        p.remote.port_ops.set_pending(p.remote, p.remote_port)
     elif p.state == EVTCHNSTAT_ipi:
-        set_pending(d, port)
-    elif p.state != EVTCHNSTAT_unbound:
+        d.port_ops.set_pending(d, port)
+    elif p.state != EVTCHNSTAT_unbound:             # nobody is there yet: the event is dropped
         return -XEN_EINVAL
     return 0
 
 
 cdef int64_t unmask(domain_t *d, uint32_t port) noexcept nogil:
-    cdef uint64_t bit = <uint64_t>1 << (port & 63)
+    """EVTCHNOP_unmask: 0, or -EINVAL. Unmasking a closed port does nothing, and is no error."""
     if port >= d.nr_ports:
         return -XEN_EINVAL
-    if port == 0 or d.ports[port].state == EVTCHNSTAT_closed:       # nothing to unmask, and no error
-        return 0
-    if d.shared.evtchn_mask[port >> 6] & bit:
-        d.shared.evtchn_mask[port >> 6] &= ~bit
-        if d.shared.evtchn_pending[port >> 6] & bit:
-            _upcall(&d.vcpus[d.ports[port].vcpu], port)
+    if d.ports[port].state != EVTCHNSTAT_closed:
+        d.port_ops.unmask(d, port)
     return 0
 
 
+cdef int64_t poll(domain_t *d, uint32_t port) noexcept nogil:
+    """SCHEDOP_poll's question: whether it is pending, or -EINVAL for a port that has no events."""
+    if not is_usable(d, port):
+        return -XEN_EINVAL
+    return d.port_ops.is_pending(d, port)
+
+
+cdef bint virq_is_global(uint32_t virq) noexcept nogil:
+    """Whether a VIRQ exists once for a domain (bound on vCPU 0, and may then be moved) instead of once a vCPU."""
+    return virq != VIRQ_TIMER and virq != VIRQ_DEBUG and virq != VIRQ_XENOPROF and virq != VIRQ_XENPMU
+
+
 cdef void raise_virq(vcpu_t *v, uint32_t virq) noexcept nogil:
-    """A virtual interrupt of this vCPU; nobody bound it: nothing happens."""
+    """A virtual interrupt of this vCPU (0 for a global one); nobody bound it: nothing happens."""
     if v.virq_port[virq]:
         set_pending(v.domain, v.virq_port[virq])
+
+
+# --- domain 0 -----------------------------------------------------------------------------------------------------
+
+cdef void _host_set_pending(domain_t *d, uint32_t port) noexcept nogil:
+    cdef uint64_t bit = <uint64_t>1 << (port & 63)
+    d.machine.host_events = 1
+    if d.host_pending[port >> 6] & bit:
+        d.ports[port].merged += 1
+    else:
+        d.host_pending[port >> 6] |= bit
+        d.ports[port].sent += 1
+
+
+cdef void _host_clear_pending(domain_t *d, uint32_t port) noexcept nogil:
+    d.host_pending[port >> 6] &= ~(<uint64_t>1 << (port & 63))
+
+
+cdef void _host_unmask(domain_t *d, uint32_t port) noexcept nogil:
+    """Domain 0 masks nothing."""
+
+
+cdef bint _host_is_pending(domain_t *d, uint32_t port) noexcept nogil:
+    return d.host_pending[port >> 6] >> (port & 63) & 1
+
+
+cdef bint _never(domain_t *d, uint32_t port) noexcept nogil:
+    return False
+
+
+ops_host.nr_channels = EVTCHN_2L_NR_CHANNELS
+ops_host.priorities = 0
+ops_host.set_pending = _host_set_pending
+ops_host.clear_pending = _host_clear_pending
+ops_host.unmask = _host_unmask
+ops_host.is_pending = _host_is_pending
+ops_host.is_masked = _never
+ops_host.is_busy = _never

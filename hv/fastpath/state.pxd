@@ -7,7 +7,8 @@ Rules:
 * Frame numbers (mfn) index `machine.frames`; whatever a guest gives is checked against `machine.nr_frames` first.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from xen_abi cimport xen_shared_info, xen_vcpu_info, xen_vcpu_runstate_info
+from xen_abi cimport (EVTCHN_FIFO_MAX_QUEUES, xen_evtchn_fifo_control_block, xen_shared_info, xen_vcpu_info,
+                      xen_vcpu_runstate_info)
 
 cdef enum:
     PAGE_SHIFT = 12
@@ -73,13 +74,39 @@ ctypedef struct trap_t:
 ctypedef struct port_t:
     uint8_t state            # EVTCHNSTAT_*
     uint8_t reserved         # made by hv (console, store), for those who look; the guest may close it like any other
+    uint8_t priority         # FIFO: the queue of the next event
+    uint8_t remembered       # FIFO: an event came while its word had no array page
     uint16_t vcpu            # whom it notifies
-    uint16_t virq            # EVTCHNSTAT_virq: which; unbound and interdomain: remote domid
-    uint16_t priority
+    uint16_t detail          # virq: which; pirq: which; unbound and interdomain: remote domid
+    uint16_t last_vcpu       # FIFO: the queue that it was put on last
+    uint16_t last_priority
     uint32_t remote_port
-    uint32_t pirq
     uint64_t sent            # 0 -> 1 changes of pending
+    uint64_t merged          # events that found it pending already
     domain_t *remote
+
+# How a domain's events reach it: one table for each ABI, chosen once (event_channel.h of Xen). A port that is given is
+# one of the table, and bound, except for is_busy.
+ctypedef struct port_ops_t:
+    uint32_t nr_channels     # ports that the ABI can express, with port 0
+    uint8_t priorities       # how many of them there are; 0: none
+    void (*set_pending)(domain_t *d, uint32_t port) noexcept nogil
+    void (*clear_pending)(domain_t *d, uint32_t port) noexcept nogil
+    void (*unmask)(domain_t *d, uint32_t port) noexcept nogil
+    bint (*is_pending)(domain_t *d, uint32_t port) noexcept nogil
+    bint (*is_masked)(domain_t *d, uint32_t port) noexcept nogil
+    bint (*is_busy)(domain_t *d, uint32_t port) noexcept nogil       # closed, but still on a queue
+
+ctypedef struct fifo_vcpu_t:
+    xen_evtchn_fifo_control_block *control  # in the guest's memory; NULL before init_control
+    uint64_t control_mfn
+    uint32_t tail[EVTCHN_FIFO_MAX_QUEUES]   # the last port put on each queue; 0: none
+
+ctypedef struct fifo_t:
+    uint32_t *words[128]     # the event array, by page, in the guest's memory
+    uint64_t mfns[128]
+    uint32_t nr_pages
+    fifo_vcpu_t vcpus[VCPU_LIMIT]
 
 ctypedef struct vcpu_t:
     domain_t *domain
@@ -180,9 +207,12 @@ ctypedef struct domain_t:
     uint64_t max_pages
     uint64_t shared_mfn
     xen_shared_info *shared
-    port_t *ports
-    uint32_t nr_ports        # size of `ports`
+    const port_ops_t *port_ops
+    fifo_t *fifo             # NULL with the 2-level ABI
+    port_t *ports            # room for every port up to max_port
+    uint32_t nr_ports        # valid ones: they come in buckets of 64
     uint32_t max_port        # highest port the domain may use
+    uint32_t first_closed    # no port below is closed
     uint64_t hypercall_count[64]
     uint64_t watchdog[2]     # deadlines in ticks; 0 is not in use
     uint64_t *host_pending   # domain 0 only: its bitmap, drained into Python handlers

@@ -65,6 +65,20 @@ cdef void end_poll(vcpu_t *v, uint32_t port) noexcept nogil:
         unblock(v)
 
 
+cdef void check_pollers(domain_t *d, uint32_t port) noexcept nogil:
+    """A port became pending: wake who polls for it, whether it is masked or not."""
+    cdef uint32_t i
+    for i in range(d.nr_vcpus):
+        end_poll(&d.vcpus[i], port)
+
+
+cdef void mark_events_pending(vcpu_t *v) noexcept nogil:
+    """There is an event for it: set its upcall flag, and wake it where that is new."""
+    if not v.info.evtchn_upcall_pending:
+        v.info.evtchn_upcall_pending = 1
+        unblock(v)
+
+
 # --- run states ---------------------------------------------------------------------------------------------------
 
 cdef void _change(vcpu_t *v, int state) noexcept nogil:

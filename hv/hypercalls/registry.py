@@ -29,6 +29,7 @@ from hv.engine.machine import GuestFault
 if TYPE_CHECKING:
     from hv.core.event_channel import EventChannels
     from hv.core.grant_table import GrantTable
+    from hv.core.pirq import Pirqs
     from hv.engine.machine import Engine, GuestDomain
 
 Handler = Callable[..., int]
@@ -41,6 +42,7 @@ class HypercallDomain(Protocol):
     guest: GuestDomain
     events: EventChannels
     grants: GrantTable
+    pirqs: Pirqs
     handle: bytes
 
     @property

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hv.abi import event_channel as evtchn
 from hv.abi import sched, xen
 from hv.abi.errno import XEN_EPERM, XEN_ESRCH
 from hv.backends.console import ConsoleBackend
@@ -19,7 +19,9 @@ from hv.builder import image as images
 from hv.builder import pv
 from hv.core.event_channel import EventChannels
 from hv.core.grant_table import GrantTable
+from hv.core.pirq import KINDS, NR_PIRQS, Pirqs
 from hv.core.xenstore.domain_keys import PvDomain, domain_keys
+from hv.errors import ConfigError
 from hv.machine.console import Console
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Config:
     vcpus: int = 1
     cmdline: str = ""
     ramdisk: bytes = b""
+    max_event_channels: int = 1023
 
 
 class Domain:
@@ -67,6 +70,7 @@ class Domain:
     guest: GuestDomain
     events: EventChannels
     grants: GrantTable
+    pirqs: Pirqs
 
     def __init__(self, machine: Machine, config: Config) -> None:
         self.machine = machine
@@ -76,6 +80,8 @@ class Domain:
         self.crash_report: str | None = None
         self._ending: tuple[str, int] | None = None
         self.handle = _handle(config.name)
+        self._granted: dict[int, tuple[str, Callable[[], None]]] = {}
+        self._host_ports: list[int] = []
         self.boot()
 
     # --- identity and state
@@ -111,6 +117,56 @@ class Domain:
         """The vCPU's registers by name."""
         return self.guest.registers(vcpu)
 
+    # --- events
+
+    def raise_virq(self, virq: int, vcpu: int = 0) -> None:
+        """Raise a virtual interrupt, as Xen itself would; nothing happens where the guest has not bound it."""
+        if not 0 <= virq < xen.NR_VIRQS or not 0 <= vcpu < self.config.vcpus:
+            raise ConfigError(f"{self.name} has no VIRQ {virq} of vCPU {vcpu}")
+        if not self.ended:
+            self.guest.raise_virq(vcpu, virq)
+
+    def debug_key(self) -> None:
+        """VIRQ_DEBUG for every vCPU: what `xl debug-keys q` sends."""
+        for vcpu in range(self.config.vcpus):
+            self.raise_virq(xen.VIRQ_DEBUG, vcpu)
+
+    def grant_pirq(self, pirq: int, kind: str = "edge", on_eoi: Callable[[], None] = lambda: None) -> None:
+        """Give the guest a physical interrupt to bind, "edge" or "level"; it keeps it when it reboots.
+
+        `on_eoi` runs when the guest says that it has handled a level interrupt (PHYSDEVOP_eoi): the place to lower it.
+        """
+        if not 0 < pirq < NR_PIRQS or kind not in KINDS:
+            raise ConfigError(f"there is no {kind} interrupt {pirq}: choose 1 to {NR_PIRQS - 1}, edge or level")
+        if pirq in self._granted:
+            raise ConfigError(f"{self.name} has interrupt {pirq} already")
+        self._granted[pirq] = kind, on_eoi
+        self.pirqs.grant(pirq, kind, on_eoi)
+
+    def raise_pirq(self, pirq: int) -> None:
+        """An edge, or the level line goes up. Nothing happens once the domain has ended."""
+        self._line(pirq, self.pirqs.raise_line)
+
+    def lower_pirq(self, pirq: int) -> None:
+        """The level line goes down."""
+        self._line(pirq, self.pirqs.lower_line)
+
+    def _line(self, pirq: int, action: Callable[[int], None]) -> None:
+        if pirq not in self._granted:
+            raise ConfigError(f"{self.name} was not granted interrupt {pirq}: grant_pirq")
+        if not self.ended:
+            action(pirq)
+
+    def _after(self, ns: int, action: Callable[[], None]) -> None:
+        """Run `action` later, if this boot's guest still lives then."""
+        guest = self.guest
+
+        def act() -> None:
+            if self.guest is guest and not self.ended:
+                action()
+
+        self.machine.at(self.machine.now_ns + ns, act)
+
     # --- boot
 
     def boot(self) -> None:
@@ -118,14 +174,20 @@ class Domain:
         machine, config = self.machine, self.config
         nr_pages = config.memory // pv.PAGE
         pv.plan(config.image, nr_pages, len(config.ramdisk))  # refuse before anything is made
-        guest = machine.engine.create_domain(machine.next_domid(), config.vcpus, nr_pages)
+        guest = machine.engine.create_domain(
+            machine.next_domid(), config.vcpus, nr_pages, max_port=config.max_event_channels
+        )
         self.guest = guest
+        self._host_ports = []
         try:
-            self.events = EventChannels(guest, machine.find_events)
+            self.pirqs = Pirqs(guest, machine.engine.page, self._after)
+            for number, (kind, on_eoi) in self._granted.items():
+                self.pirqs.grant(number, kind, on_eoi)
+            self.events = EventChannels(guest, machine.find_events, self.pirqs)
             self.grants = GrantTable(guest, machine.engine.page)
             host = machine.domain0
-            store_port = host.connect(guest, STORE_PORT)
-            console_port = host.connect(guest, CONSOLE_PORT)
+            self._host_ports = [host.connect(guest, port) for port in (STORE_PORT, CONSOLE_PORT)]
+            store_port, console_port = self._host_ports
             self._shared_info()
             built = pv.build(
                 machine.engine,
@@ -138,6 +200,7 @@ class Domain:
                 console_port=CONSOLE_PORT,
             )
         except BaseException:
+            self._disconnect()
             machine.engine.destroy_domain(guest)
             raise
         guest.handler = self._hypercall
@@ -156,15 +219,15 @@ class Domain:
         host, engine = self.machine.domain0, self.engine
 
         def notifier(port: int) -> Any:
-            return lambda: self.guest.raise_port(port)
+            return lambda: host.notify(port)
 
         page = engine.page(built.console_mfn)
-        backend = ConsoleBackend(page, notifier(CONSOLE_PORT), self.console.ring_output)
+        backend = ConsoleBackend(page, notifier(console_port), self.console.ring_output)
         self.console.backend = backend
         host.bind(console_port, lambda port: backend.service())
         store, domid = self.machine.store_backend, self.domid
         self._write_keys(built)
-        store.connect(domid, engine.page(built.store_mfn), built.store_mfn, STORE_PORT, notifier(STORE_PORT))
+        store.connect(domid, engine.page(built.store_mfn), built.store_mfn, STORE_PORT, notifier(store_port))
         host.bind(store_port, lambda port: store.service(domid))
 
     def _write_keys(self, built: pv.Built) -> None:
@@ -239,13 +302,15 @@ class Domain:
 
     def _detach(self) -> None:
         machine = self.machine
-        for port in (STORE_PORT, CONSOLE_PORT):
-            state, _, _, remote_port, _, _ = self.guest.port(port)
-            if state == evtchn.EVTCHNSTAT_interdomain:
-                machine.domain0.unbind(remote_port)
-        self.events.close_all()
+        self._disconnect()
         machine.store_backend.disconnect(self.domid)
         for path in (f"/local/domain/{self.domid}", f"/local/domain/0/backend/console/{self.domid}"):
             machine.forget(path)
         self.console.backend = None
         machine.engine.destroy_domain(self.guest)
+
+    def _disconnect(self) -> None:
+        """Close every event channel, and domain 0's ends of this domain's."""
+        self.events.end()
+        for port in self._host_ports:
+            self.machine.domain0.unbind(port)

@@ -9,6 +9,8 @@ Rules:
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from hv.abi import event_channel as evtchn
+from hv.abi.event_channel import EVTCHN_FIFO_NR_CHANNELS
 from hv.backends.store import StoreBackend
 from hv.builder import image as images
 from hv.core.event_channel import EventChannels
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 DEFAULT_MEMORY = "64M"
 CAPACITY = 32 << 30
 REBOOT_LIMIT = 10
+MAX_EVENT_CHANNELS = 1023  # xl's default of max_event_channels
+FEWEST_EVENT_CHANNELS = 2
 Handler = Callable[[int], None]
 
 
@@ -67,9 +72,14 @@ class Domain0:
         own = self.events.alloc_unbound(guest.domid)
         if own < 0:
             raise ConfigError("domain 0 has no event channel left: the machine has too many domains")
+        assert guest.port(port)[0] == evtchn.EVTCHNSTAT_closed
         guest.set_port(port, evtchn.EVTCHNSTAT_interdomain, 0, 0, own, self.guest, True)
         self.guest.set_port(own, evtchn.EVTCHNSTAT_interdomain, 0, guest.domid, port, guest)
         return own
+
+    def notify(self, port: int) -> None:
+        """Send an event to whoever is connected to a port of domain 0; to nobody, if the guest has closed its end."""
+        self.guest.send(port)
 
     def bind(self, port: int, handler: Handler) -> None:
         """Run `handler(port)` for every event of a port of domain 0."""
@@ -100,6 +110,8 @@ class Machine:
             self.store.write(key.path, key.value.encode(), key.permissions)
         self.store_backend = StoreBackend(self.store)
         self._last_domid = 0
+        self._agenda: list[tuple[int, int, Callable[[], None]]] = []
+        self._agenda_order = itertools.count()
         self.domain0 = Domain0(self.engine.create_domain(0), self.find_events)
 
     # --- domains
@@ -113,6 +125,7 @@ class Machine:
         cmdline: str = "",
         ramdisk: str | Path | bytes | None = None,
         name: str | None = None,
+        max_event_channels: int = MAX_EVENT_CHANNELS,
     ) -> Domain:
         """A new domain from an image: a path, the name of a bundled guest, or the bytes of one.
 
@@ -125,7 +138,20 @@ class Machine:
         vcpus = sources.vcpus_of(image) if vcpus is None else vcpus
         if not 1 <= vcpus <= 64:
             raise ConfigError(f"{vcpus} vCPUs are not possible: choose 1 to 64")
-        config = Config(name or source, images.load(data, source), size.parse(memory), vcpus, cmdline, ramdisk or b"")
+        if not FEWEST_EVENT_CHANNELS <= max_event_channels < EVTCHN_FIFO_NR_CHANNELS:
+            raise ConfigError(
+                f"{max_event_channels} event channels are not possible: choose {FEWEST_EVENT_CHANNELS} "
+                f"(for store and console) to {EVTCHN_FIFO_NR_CHANNELS - 1}"
+            )
+        config = Config(
+            name or source,
+            images.load(data, source),
+            size.parse(memory),
+            vcpus,
+            cmdline,
+            ramdisk or b"",
+            max_event_channels,
+        )
         try:
             domain = Domain(self, config)
         except MemoryError:
@@ -169,6 +195,32 @@ class Machine:
         """Virtual (or host) time since the machine was made."""
         return int(self.engine.now_ns)
 
+    def at(self, time_ns: int, action: Callable[[], None]) -> None:
+        """Run `action()` when the clock reaches that time (at once, if it has), before any guest's next instruction.
+
+        This is how simulated hardware acts: it may raise interrupts, and ask for its next moment.
+        """
+        heapq.heappush(self._agenda, (time_ns, next(self._agenda_order), action))
+
+    def raise_pirq(self, domain: Domain, pirq: int) -> None:
+        """A physical interrupt that `domain.grant_pirq` gave to it: an edge, or the level line goes up."""
+        domain.raise_pirq(pirq)
+
+    def lower_pirq(self, domain: Domain, pirq: int) -> None:
+        """The level line goes down."""
+        domain.lower_pirq(pirq)
+
+    def _act(self) -> None:
+        """Do what is due on the agenda."""
+        while self._agenda and self._agenda[0][0] <= self.now_ns:
+            heapq.heappop(self._agenda)[2]()
+
+    def _horizon(self, until_ns: int | None) -> int | None:
+        """How far the engine may run."""
+        if not self._agenda:
+            return until_ns
+        return self._agenda[0][0] if until_ns is None else min(until_ns, self._agenda[0][0])
+
     def settle(self) -> None:
         """Run domain 0's handlers for events that the host side raised."""
         self.store_backend.flush()
@@ -194,12 +246,14 @@ class Machine:
                 return "satisfied"
             if all(domain.ended for domain in self.domains):
                 return "ended"
+            self._act()
             self._poll()
-            reason = self.engine.run(until_ns)
+            reason = self.engine.run(self._horizon(until_ns))
             for domain in self.domains:
                 domain.console.look_at_held(idle=reason in ("idle", "wait"))
             self._conclude()
-            if reason == "until":
+            if reason == "until" and until_ns is not None and self.now_ns >= until_ns:
+                self._act()
                 return "until"
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0 and not satisfied():

@@ -316,7 +316,16 @@ with hv.Machine() as machine:
     attempts = {
         "hypercall_counts": lambda: guest.hypercall_counts,
         "registers": guest.registers,
-        "clear_pending": lambda: guest.clear_pending(1),
+        "close_port": lambda: guest.close_port(1),
+        "free_port": guest.free_port,
+        "port_events": lambda: guest.port_events(1),
+        "raise_virq": lambda: guest.raise_virq(0, 0),
+        "send": lambda: guest.send(1),
+        "unmask": lambda: guest.unmask(1),
+        "set_priority": lambda: guest.set_priority(1, 0),
+        "init_control": lambda: guest.init_control(0, 5, 0),
+        "expand_array": lambda: guest.expand_array(5),
+        "leave_fifo": guest.leave_fifo,
         "raise_port": lambda: guest.raise_port(1),
         "port": lambda: guest.port(1),
         "set_port": lambda: guest.set_port(1, 0),
@@ -338,7 +347,7 @@ with hv.Machine() as machine:
         "start_vcpu": lambda: guest.start_vcpu(0, rip=0, rsp=0, rsi=0, root=0),
         **{name: (lambda name=name: getattr(guest, name)) for name in (
             "vm_assist", "ended", "crashed", "shutdown_code", "reason", "crash_address", "current_vcpu", "nr_vcpus",
-            "shared_mfn", "nr_pages", "max_pages", "max_port", "paused", "nr_ports")},
+            "shared_mfn", "nr_pages", "max_pages", "max_port", "paused", "nr_ports", "fifo")},
     }
     for name in sys.argv[2:] or attempts:
         print(name, end=" ", flush=True)

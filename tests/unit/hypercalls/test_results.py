@@ -80,6 +80,10 @@ def writable_frame(p: Puppet) -> bytes:
     return u64(p.mfn(p.page(5)))
 
 
+def data_frame(p: Puppet) -> int:
+    return p.mfn(p.page(5))
+
+
 # --- every pointer of every served operation ---------------------------------------------------------------------
 
 POINTERS = {"unmapped": UNMAPPED, "not canonical": NON_CANONICAL, "of hv": HV_RANGE, "of the M2P": MACHPHYS, "null": 0}
@@ -144,7 +148,7 @@ for number in (11, 56, 57, 62, 63, 64, 100, 0x1000, 1 << 31, 1 << 32, (1 << 32) 
     row(number, 0, 0, gives="-ENOSYS", note="no such hypercall")
 for operation in (11, 12, 100, 1 << 31, (1 << 32) - 1):
     row("xen_version", operation, 0, gives="-ENOSYS")
-for operation in (14, 15, 100, 1 << 31):
+for operation in (15, 100, 1 << 31):
     row("event_channel_op", operation, bytes(64), gives="-ENOSYS")
 for operation in (8, 100, 1 << 31):
     row("sched_op", operation, bytes(64), gives="-ENOSYS")
@@ -358,7 +362,9 @@ row(
 
 # --- event_channel_op ---------------------------------------------------------------------------------------------
 
-INTERDOMAIN, VIRQ, _, CLOSE, SEND, STATUS, UNBOUND, IPI, VCPU, UNMASK = range(10)
+INTERDOMAIN, VIRQ, PIRQ, CLOSE, SEND, STATUS, UNBOUND, IPI, VCPU, UNMASK = range(10)
+RESET, INIT_CONTROL, EXPAND, PRIORITY = range(10, 14)
+STATUS_QUERY, EOI, MAP_PIRQ, UNMAP_PIRQ, EOI_PAGE_1, EOI_PAGE = 5, 12, 13, 14, 17, 28
 
 
 def unbound_by(remote: int) -> Callable[[Puppet], bytes]:
@@ -381,6 +387,65 @@ FOR_DOMAIN_0 = bound(UNBOUND, struct.pack("<HHI", DOMID_SELF, 0, 0), 4)
 AN_IPI = bound(IPI, u32(0, 0), 4)
 A_TIMER = bound(VIRQ, u32(0, 0, 0), 8)
 A_GLOBAL_VIRQ = bound(VIRQ, u32(2, 0, 0), 8)
+
+
+def A_LOOPBACK(p: Puppet) -> int:
+    return bound(INTERDOMAIN, struct.pack("<HHII", DOMID_SELF, 0, AN_UNBOUND(p), 0), 8)(p)
+
+
+def A_PIRQ(p: Puppet) -> int:
+    p.domain.grant_pirq(9, "level")
+    return bound(PIRQ, u32(9, 0, 0), 8)(p)
+
+
+def pirq_of(number: int, request: bytes) -> Callable[[Puppet], bytes]:
+    """A request of a guest that was granted this interrupt."""
+    kind = "edge" if number == 9 else "level"
+    return named(f"{kind} {number}", lambda p: (p.domain.grant_pirq(number, kind), request)[1])
+
+
+def control(frame: Callable[[Puppet], int], offset: int, vcpu: int) -> Callable[[Puppet], bytes]:
+    return named(f"offset {offset:#x}", lambda p: struct.pack("<QIIB7x", frame(p), offset, vcpu, 0))
+
+
+def fifo(request: Callable[[Puppet], bytes]) -> Callable[[Puppet], bytes]:
+    """A request of a guest that has changed to the FIFO ABI."""
+
+    def change(p: Puppet) -> bytes:
+        assert p.hypercall("event_channel_op", INIT_CONTROL, struct.pack("<QII8x", p.mfn(p.page(20)), 0, 0)) == 0
+        return request(p)
+
+    return named("FIFO", change)
+
+
+def full_fifo(pages: int) -> Callable[[Puppet], bytes]:
+    """A request for one more page, where the array has that many (the same one again and again)."""
+
+    def fill(p: Puppet) -> bytes:
+        frame = p.mfn(p.page(21))
+        assert all(p.guest.expand_array(frame) == 0 for _ in range(pages))
+        return u64(frame)
+
+    return fifo(fill)
+
+
+def own_domid_as_u16(p: Puppet) -> bytes:
+    return struct.pack("<HH", p.domain.domid, 0)
+
+
+def table_frame(p: Puppet) -> bytes:
+    return u64(p.table(1, p.page(1)))
+
+
+BAD_FRAMES: dict[str, Callable[[Puppet], int]] = {
+    "frame 0": lambda p: 0,
+    "beyond RAM": lambda p: 1 << 40,
+    "no frame at all": lambda p: (1 << 64) - 1,
+    "a page table": lambda p: p.table(1, p.page(1)),
+    "the L4 table": lambda p: p.table(4, p.page(1)),
+    "descriptors": lambda p: (p.hypercall("set_gdt", u64(p.read_only(5)), 1), p.mfn(p.page(5)))[1],
+    "another guest's frame": lambda p: (q := Puppet(p.machine)).mfn(q.page(1)),
+}
 
 
 def port(make: Callable[[Puppet], int], *more: int, before: bytes = b"") -> Callable[[Puppet], bytes]:
@@ -502,6 +567,129 @@ row("event_channel_op", VCPU, port(AN_IPI, 0), gives="-EINVAL", note="an IPI por
 row("event_channel_op", VCPU, port(A_TIMER, 0), gives="-EINVAL", note="the timer")
 row("event_channel_op", VCPU, port(A_GLOBAL_VIRQ, 0), gives=0, note="a global VIRQ")
 row("event_channel_op", VCPU, u32(CONSOLE_PORT, 0), gives=0, note="the console")
+row("event_channel_op", VCPU, named("moved", lambda p: u32(A_GLOBAL_VIRQ(p), 1)), gives="-ENOENT", note="no vCPU 1")
+row("event_channel_op", CLOSE, port(A_GLOBAL_VIRQ), gives=0, note="a global VIRQ")
+row("event_channel_op", CLOSE, port(A_LOOPBACK), gives=0, note="interdomain")
+row("event_channel_op", SEND, port(A_LOOPBACK), gives=0, note="interdomain")
+row("event_channel_op", UNMASK, port(A_LOOPBACK), gives=0, note="interdomain")
+row("event_channel_op", VCPU, port(A_LOOPBACK, 0), gives=0, note="interdomain")
+row("event_channel_op", VCPU, port(A_LOOPBACK, 1), gives="-ENOENT", note="interdomain, no vCPU 1")
+row("event_channel_op", VCPU, u32(40, 1), gives="-ENOENT", note="closed, and no vCPU 1: the vCPU counts first")
+row("event_channel_op", SEND, port(A_GLOBAL_VIRQ), gives="-EINVAL", note="a global VIRQ")
+row("event_channel_op", STATUS, struct.pack("<HHI", 0, 0, 100) + bytes(16), gives="-EINVAL", note="beyond domain 0's")
+row(
+    "event_channel_op",
+    INTERDOMAIN,
+    named("the other end", lambda p: struct.pack("<HHII", DOMID_SELF, 0, A_LOOPBACK(p), 0)),
+    gives="-EINVAL",
+    note="bound already",
+)
+row("event_channel_op", UNBOUND, struct.pack("<HHI", 0x7FF2, 0, 0), gives="-ESRCH", note="for DOMID_XEN")
+row("event_channel_op", INTERDOMAIN, struct.pack("<HHII", 0x7FF2, 0, 1, 0), gives="-ESRCH", note="DOMID_XEN")
+
+# PIRQs: of a guest that was granted an edge (9) and a level interrupt (10), behind bound ones.
+for pirq, error in (
+    (0, "-EPERM"),
+    (1, "-EPERM"),
+    (2, "-EPERM"),
+    (55, "-EPERM"),
+    (56, "-EINVAL"),
+    (1 << 31, "-EINVAL"),
+    ((1 << 32) - 1, "-EINVAL"),
+):
+    row("event_channel_op", PIRQ, u32(pirq, 0, 0), gives=error, note=f"PIRQ {pirq:#x}")
+for pirq in (9, 10):
+    row("event_channel_op", PIRQ, pirq_of(pirq, u32(pirq, 0, 0)), gives=0, note=f"granted PIRQ {pirq}")
+    row("event_channel_op", PIRQ, pirq_of(pirq, u32(pirq, 1, 0)), gives=0, note=f"shared PIRQ {pirq}")
+row("event_channel_op", PIRQ, named("twice", lambda p: (A_PIRQ(p), u32(9, 0, 0))[1]), gives="-EEXIST", note="a PIRQ")
+row("event_channel_op", SEND, port(A_PIRQ), gives="-EINVAL", note="PIRQ")
+row("event_channel_op", CLOSE, port(A_PIRQ), gives=0, note="PIRQ")
+row("event_channel_op", UNMASK, port(A_PIRQ), gives=0, note="PIRQ")
+row("event_channel_op", VCPU, port(A_PIRQ, 0), gives=0, note="PIRQ")
+for irq, error in ((0, "-EINVAL"), (1, "-EINVAL"), (2, 0), (9, "-EINVAL"), (55, "-EINVAL"), (56, "-EINVAL")):
+    row("physdev_op", EOI, u32(irq), gives=error, note=f"eoi {irq}")
+for irq in (9, 10):
+    row("physdev_op", EOI, pirq_of(irq, u32(irq)), gives=0, note=f"eoi of granted {irq}")
+for irq, error in ((0, 0), (9, 0), (55, 0), (56, "-EINVAL"), (1 << 31, "-EINVAL"), ((1 << 32) - 1, "-EINVAL")):
+    row("physdev_op", STATUS_QUERY, u32(irq, 0), gives=error, note=f"irq_status_query {irq:#x}")
+row("physdev_op", 4, 0, gives=0, note="IRQ_UNMASK_NOTIFY")
+for operation in (EOI_PAGE, EOI_PAGE_1):
+    row("physdev_op", operation, writable_frame, gives=0, note="pirq_eoi_gmfn")
+    row(
+        "physdev_op",
+        operation,
+        named("twice", lambda p: (p.hypercall("physdev_op", EOI_PAGE, writable_frame(p)), writable_frame(p))[1]),
+        gives="-EBUSY",
+        note="pirq_eoi_gmfn",
+    )
+    row("physdev_op", operation, u64(1 << 40), gives="-EINVAL", note="pirq_eoi_gmfn beyond RAM")
+    row("physdev_op", operation, table_frame, gives="-EINVAL", note="pirq_eoi_gmfn, a page table")
+for operation, size in ((MAP_PIRQ, 40), (UNMAP_PIRQ, 8)):
+    for domid, error in ((DOMID_SELF, "-EPERM"), (0, "-EPERM"), (NOBODY, "-ESRCH")):
+        request = struct.pack("<H", domid) + bytes(size - 2)
+        row("physdev_op", operation, request, gives=error, note=f"map or unmap for {domid}")
+MULTI_MSI = struct.pack("<H2xIIIIIH6xQ", NOBODY, 4, 0, 0, 0, 0, 0, 1)
+row("physdev_op", MAP_PIRQ, MULTI_MSI, gives="-EINVAL", note="several MSIs with a table")
+
+# The FIFO ABI. A guest that has changed to it is told of its orders all the same (guest_kit.Puppet).
+for offset, vcpu, error in (
+    (0, 0, 0),
+    (8, 0, 0),
+    (4024, 0, 0),
+    (4032, 0, "-EINVAL"),
+    (4096, 0, "-EINVAL"),
+    (1 << 31, 0, "-EINVAL"),
+    ((1 << 32) - 8, 0, "-EINVAL"),
+    (4, 0, "-EINVAL"),
+    (1, 0, "-EINVAL"),
+    (0, 1, "-ENOENT"),
+    (4, 64, "-ENOENT"),
+    (0, (1 << 32) - 1, "-ENOENT"),
+):
+    row("event_channel_op", INIT_CONTROL, control(data_frame, offset, vcpu), gives=error, note=f"vCPU {vcpu:#x}")
+for name, frame in BAD_FRAMES.items():
+    row("event_channel_op", INIT_CONTROL, control(frame, 0, 0), gives="-EINVAL", note=f"in {name}")
+    row("event_channel_op", EXPAND, fifo(lambda p, frame=frame: u64(frame(p))), gives="-EINVAL", note=f"by {name}")
+row("event_channel_op", INIT_CONTROL, fifo(lambda p: control(data_frame, 0, 0)(p)), gives="-EINVAL", note="again")
+row("event_channel_op", EXPAND, u64(0), gives="-EOPNOTSUPP", note="expand_array before init_control")
+row("event_channel_op", EXPAND, writable_frame, gives="-EOPNOTSUPP", note="expand_array before init_control")
+row("event_channel_op", EXPAND, fifo(writable_frame), gives=0, note="expand_array")
+row("event_channel_op", EXPAND, full_fifo(128), gives="-ENOSPC", note="expand_array, 128 pages are there")
+row("event_channel_op", EXPAND, full_fifo(127), gives=0, note="expand_array, the last page")
+for number, priority, error in (
+    (1, 0, "-ENOSYS"),
+    (1, 16, "-ENOSYS"),
+    (0, 0, "-ENOSYS"),
+    (40, 0, "-ENOSYS"),
+    (64, 0, "-EINVAL"),
+    ((1 << 32) - 1, 0, "-EINVAL"),
+):
+    row("event_channel_op", PRIORITY, u32(number, priority), gives=error, note=f"2-level: {number:#x} to {priority}")
+for number, priority, error in (
+    (1, 0, 0),
+    (1, 15, 0),
+    (1, 16, "-EINVAL"),
+    (1, (1 << 32) - 1, "-EINVAL"),
+    (0, 0, "-EACCES"),
+    (40, 0, "-EACCES"),
+    (40, 16, "-EACCES"),
+    (64, 0, "-EINVAL"),
+    (1 << 17, 0, "-EINVAL"),
+):
+    request = u32(number, priority)
+    row("event_channel_op", PRIORITY, fifo(lambda p, r=request: r), gives=error, note=f"{number:#x} to {priority:#x}")
+for operation, request in ((SEND, u32(1)), (UNMASK, u32(1)), (UNMASK, u32(40)), (CLOSE, u32(1)), (VCPU, u32(1, 0))):
+    row("event_channel_op", operation, fifo(lambda p, r=request: r), gives=0, note=f"{operation}, FIFO without array")
+row("event_channel_op", SEND, fifo(lambda p: u32(40)), gives="-EINVAL", note="FIFO, closed")
+row("event_channel_op", IPI, fifo(lambda p: u32(0, 0)), gives=0, note="FIFO")
+
+# reset
+for domid, error in ((DOMID_SELF, 0), (0, "-EPERM"), (NOBODY, "-ESRCH"), (0x7FF2, "-ESRCH")):
+    row("event_channel_op", RESET, struct.pack("<HH", domid, 0), gives=error, note=f"reset {domid}")
+row("event_channel_op", RESET, own_domid_as_u16, gives=0, note="reset, by its number")
+row("event_channel_op", RESET, fifo(lambda p: struct.pack("<HH", DOMID_SELF, 0)), gives=0, note="reset, FIFO")
+for domid, error in ((DOMID_SELF, "-EBUSY"), (0, "-EPERM"), (NOBODY, "-ESRCH")):
+    row("event_channel_op", 14, struct.pack("<HH", domid, 0), gives=error, note="a reset goes on that never began")
 for name, make, error in (("unbound", AN_UNBOUND, 0), ("IPI", AN_IPI, 0), ("VIRQ", A_TIMER, "-EINVAL")):
     row("event_channel_op", SEND, port(make), gives=error, note=name)
     row("event_channel_op", CLOSE, port(make), gives=0, note=name)
@@ -519,13 +707,13 @@ def poll(ports: bytes | int, count: int, timeout: int = 1) -> Callable[[Puppet],
 
 row("sched_op", 0, 0, gives=0, note="yield")
 row("sched_op", 3, poll(b"", 0), gives=0, note="poll nothing")
-row("sched_op", 3, poll(u32(3), 1), gives=0, note="poll, a timeout long past")
-row("sched_op", 3, poll(u32(*[3] * 128), 128), gives=0, note="poll")
-row("sched_op", 3, poll(u32(*[3] * 129), 129), gives="-EINVAL", note="poll")
+row("sched_op", 3, poll(u32(1), 1), gives=0, note="poll, a timeout long past")
+row("sched_op", 3, poll(u32(*[1] * 128), 128), gives=0, note="poll")
+row("sched_op", 3, poll(u32(*[1] * 129), 129), gives="-EINVAL", note="poll")
 row("sched_op", 3, poll(b"", (1 << 32) - 1), gives="-EINVAL", note="poll")
 for pointer in (UNMAPPED, NON_CANONICAL, HV_RANGE):
     row("sched_op", 3, poll(pointer, 1), gives="-EFAULT", note=f"poll {pointer:#x}")
-for number in (4096, 1 << 31, (1 << 32) - 1):
+for number in (0, 3, 63, 64, 4096, 1 << 31, (1 << 32) - 1):
     row("sched_op", 3, poll(u32(number), 1), gives="-EINVAL", note=f"poll port {number:#x}")
 row("sched_op", 5, u32(0), gives=0, note="shutdown_code")
 row("sched_op", 6, u32(0, 1000), gives=1, note="a first watchdog")
@@ -723,10 +911,6 @@ row("update_va_mapping", named("page 1", lambda p: p.page(1)), 0, UNMAPPED, give
 
 def descriptor_at(frame: Callable[[Puppet], int], offset: int = 8) -> Callable[[Puppet], int]:
     return named(f"an entry at {offset}", lambda p: (frame(p) << 12) + offset)
-
-
-def data_frame(p: Puppet) -> int:
-    return p.mfn(p.page(5))
 
 
 def gdt_frame_in_use(p: Puppet) -> int:
