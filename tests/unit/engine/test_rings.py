@@ -44,15 +44,15 @@ main:   mov     %rsp, %rbx
         verw    %cx
         print_if e
         hypercall set_trap_table, $traps
-        mov     (0xffff820000000000), %rax      # the CPU reads descriptors here; the guest can not
-        nop
-        poweroff
+        mov     $0xffff820000000000, %rsi
+at:     mov     (%rsi), %rax                    # the CPU reads descriptors here; the guest can not
+behind: poweroff
         entry   page_fault, on_page_fault, error=1
 on_page_fault:
         print   "descriptor page: #PF, error "
         print_hex frame_error(%rdi)
         println
-        addq    $8, frame_rip(%rdi)
+        addq    $behind - at, frame_rip(%rdi)
         ret
         .data
         .balign 8
