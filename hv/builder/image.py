@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from hv.builder import elf_notes
 from hv.builder.elf import MAGIC, Elf, ProgramHeader
@@ -24,7 +25,10 @@ from hv.builder.elf import parse as parse_elf
 from hv.builder.elf_notes import MASK64, Parameters
 from hv.errors import ImageError
 
-__all__ = ["Image", "Segment", "load", "symbols"]
+if TYPE_CHECKING:
+    from hv.builder.symbols import SymbolTable
+
+__all__ = ["Image", "Segment", "load", "symbol_table", "symbols"]
 
 MAX_SPAN = 64 << 30
 _GZIP = b"\x1f\x8b"
@@ -86,6 +90,13 @@ def symbols(image: Image) -> list[tuple[int, int, str]]:
     from hv.builder import symbols as elf_symbols
 
     return elf_symbols.symbols(parse_elf(image.elf), image.start, image.end)
+
+
+def symbol_table(image: Image) -> SymbolTable:
+    """Names for the image's addresses."""
+    from hv.builder.symbols import SymbolTable
+
+    return SymbolTable(symbols(image), image.end)
 
 
 def _load(data: bytes, name: str) -> Image:

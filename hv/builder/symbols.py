@@ -15,6 +15,8 @@ Headers are pyelftools'. The rows of the symbol table are read here: pyelftools 
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
+from collections.abc import Iterable
 from copy import copy
 
 from hv.builder.elf import SHT_STRTAB, Elf, SectionHeader
@@ -90,3 +92,34 @@ def _bsd_header(
 
 def _round8(value: int) -> int:
     return value + 7 & ~7
+
+
+class SymbolTable:
+    """Names for addresses of one image. Of several symbols at an address one with a size is taken."""
+
+    def __init__(self, found: Iterable[Symbol], end: int) -> None:
+        best = {address: (size, name) for address, size, name in sorted(found, key=_by_worth)}
+        self._addresses = sorted(best)
+        self._symbols = [best[address] for address in self._addresses]
+        self._end = end
+
+    def find(self, address: int) -> tuple[str, int] | None:
+        """(name, start) of the symbol that an address is in; None outside of all."""
+        at = bisect_right(self._addresses, address) - 1
+        if at < 0 or address >= self._end:
+            return None
+        start, (size, name) = self._addresses[at], self._symbols[at]
+        return None if size and address >= start + size else (name, start)
+
+    def name(self, address: int) -> str | None:
+        """`main+0x12`, or `main` at its start; None outside of all symbols."""
+        found = self.find(address)
+        if found is None:
+            return None
+        name, start = found
+        return name if address == start else f"{name}+{address - start:#x}"
+
+
+def _by_worth(symbol: Symbol) -> tuple[int, bool, str]:
+    address, size, name = symbol
+    return address, size > 0, name

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -24,14 +26,20 @@ Examples:
   hv run hello                                   a bundled guest (hv guests lists them)
   hv run grub-x86_64-xen.bin --memory 128M       GRUB for Xen, from Debian's grub-xen-host
   hv run vcpus --vcpus 8                         with 8 virtual CPUs instead of the 64 it is made for
+  hv run crash --core crash.core                 and then: gdb IMAGE crash.core
   echo ls | hv run grub-x86_64-xen.bin --timeout 5
 At a terminal every key goes to the guest; Ctrl-] leaves.
 Exit codes: 0 powered off, 2 bad usage or image, 6 crashed, 124 timeout, 125 nothing can happen any more,
 130 Ctrl-C.""",
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "--core",
+    metavar="FILE",
+    help="After a crash, write an ELF core for gdb; with several IMAGEs, FILE.N for the domain of number N.",
+)
 @guest_options
-def command(images: tuple[str, ...], options: GuestOptions) -> int:
+def command(images: tuple[str, ...], core: str | None, options: GuestOptions) -> int:
     """Boot each IMAGE (an ELF with Xen notes, a bzImage, or a bundled guest) as a domain of one machine."""
     from hv.cli.terminal import ConsoleInput, Left, RawTerminal
     from hv.machine.machine import Machine
@@ -43,6 +51,8 @@ def command(images: tuple[str, ...], options: GuestOptions) -> int:
     clock = options.clock or ("paced" if at_terminal else "virtual")
     with Machine(clock=clock) as machine:
         _connect_log(machine, options)
+        if core is not None:
+            machine.crash_listeners.append(_core_writer(core, several=len(images) > 1))
         domains = [machine.create(image, **options.creation()) for image in images]
         for domain in domains:
             domain.console.listeners.append(_to_stdout)
@@ -88,6 +98,25 @@ def _connect_log(machine: Machine, options: GuestOptions) -> None:
         machine.connect_log(log)
     else:
         machine.log_listeners.append(lambda name, text: write_all(2, text))
+
+
+def _core_writer(path: str, several: bool) -> Callable[[Domain], None]:
+    """Who writes the cores of crashed domains, and says so; a file that cannot be there is refused at once."""
+    folder = Path(path).absolute().parent
+    if not os.access(folder, os.W_OK) or Path(path).is_dir():
+        raise ConfigError(f"{path}: a core cannot be written there: name a file in a folder that is there and writable")
+
+    def write(domain: Domain) -> None:
+        target = f"{path}.{domain.domid}" if several else path
+        try:
+            complete = domain.write_core(target)
+        except OSError as error:
+            print(f"hv: {target}: the core could not be written: {error.strerror}", file=sys.stderr)
+            return
+        cut = "" if complete else ", cut off: its page tables map more than a core can hold"
+        print(f"hv: the core of {domain.name} is in {target}{cut}", file=sys.stderr)
+
+    return write
 
 
 def _report(machine: Machine, outcome: str, options: GuestOptions) -> int:

@@ -523,13 +523,13 @@ cdef class GuestDomain:
         if data.shape[0] and copy_to_guest(v, va, &data[0], data.shape[0]):
             raise GuestFault(va)
 
-    def peek(self, uint64_t va, uint64_t size, uint32_t vcpu=0):
-        """As many of `size` bytes from an address on as are mapped in the vCPU's present mode; changes nothing."""
+    def peek(self, uint64_t va, uint64_t size, uint32_t vcpu=0, *, bint kernel=True):
+        """As many of `size` bytes from an address on as are mapped for its kernel, or for its user mode; changes nothing."""
         cdef vcpu_t *v = self._vcpu(vcpu)
-        cdef uint64_t chunk
+        cdef uint64_t chunk, root = v.kernel_root if kernel else v.user_root
         cdef walk_t w
         cdef bytearray data = bytearray()
-        while size and walk(v, active_root(v) or v.kernel_root, va, ACCESS_LOOK, True, &w) == WALK_OK:
+        while size and walk(v, root, va, ACCESS_LOOK, True, &w) == WALK_OK:
             chunk = min(size, PAGE_SIZE - (va & (PAGE_SIZE - 1)))
             data += (<char *>frame_pointer(v.domain.machine, w.mfn) + (va & (PAGE_SIZE - 1)))[:chunk]
             if va > HV_NEVER - chunk:               # the last page of all

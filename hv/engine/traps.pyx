@@ -17,6 +17,8 @@ from hv.fastpath.domain cimport crash
 from hv.fastpath.memory cimport canonical, HV_END, HV_START, PF_USER, PERDOMAIN_START, copy_from_guest, copy_to_guest, frame_pointer, walk, walk_t, ACCESS_READ, WALK_OK
 from hv.fastpath.state cimport ENTRY_UPCALL, HISTORY, PAGE_SIZE, charged, domain_t, entry_record_t, trap_t, vcpu_t
 
+from hv.abi import vectors
+
 cdef enum:
     FLAT_KERNEL_CS = 0xe033
     FLAT_KERNEL_SS = 0xe02b
@@ -209,17 +211,11 @@ cdef void inject(vcpu_t *v, int vector, uint32_t error) noexcept nogil:
 
 cdef void _unhandled(vcpu_t *v, int vector, uint32_t error) noexcept nogil:
     with gil:
-        name = _NAMES.get(vector, f"vector {vector}")
+        name = vectors.name(vector)
         code = f" with error code {error:#x}" if HAVE_ERROR_CODE >> vector & 1 else ""
         where = f" at address {v.cr2:#x}" if vector == VECTOR_PF else ""
         text = f"{name}{where}{code}, and the guest has no handler for it (set_trap_table)".encode()
         crash(v.domain, text)
-
-
-_NAMES = {0: "divide error #DE", 1: "debug exception #DB", 3: "breakpoint #BP", 4: "overflow #OF", 5: "bound range #BR",
-          6: "invalid opcode #UD", 7: "device not available #NM", 8: "double fault #DF", 10: "invalid TSS #TS",
-          11: "segment not present #NP", 12: "stack fault #SS", 13: "general protection #GP", 14: "page fault #PF",
-          16: "x87 error #MF", 17: "alignment check #AC", 18: "machine check #MC", 19: "SIMD error #XM"}
 
 
 cdef void inject_interrupt(vcpu_t *v, int vector) noexcept nogil:

@@ -1,72 +1,163 @@
-"""The report of a crashed domain: reason, registers, code at rip, and the page walk of the address at fault."""
+"""The report of a crashed domain, for a person: why, where, how it came there, and what happened before.
+
+Rules:
+
+1. One section is one function that returns lines; `SECTIONS` is their order. A section without lines is left out.
+2. Writing the report changes nothing in the guest, and no state of a guest may make it fail.
+3. What is guessed says so.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hv.engine.machine import GuestFault
+from hv.abi import xen
+from hv.builder.image import symbol_table
+from hv.machine import disassembly, stack
+from hv.machine.crash_hints import Crash, hint
+from hv.trace import decode
 
 if TYPE_CHECKING:
     from hv.machine.domain import Domain
 
-ROWS = (
+REGISTERS = (
     ("rax", "rbx", "rcx", "rdx"),
     ("rsi", "rdi", "rbp", "rsp"),
     ("r8", "r9", "r10", "r11"),
     ("r12", "r13", "r14", "r15"),
     ("rip", "rflags", "cr2", "cr3"),
 )
-INSTRUCTIONS = 6
+SELECTORS = ("cs", "ss", "ds", "es", "fs", "gs")
+BEFORE, AFTER = 4, 6  # instructions
+STACK_WORDS = 12
+MOST_PORTS = 16
 
 
 def report(domain: Domain, reason: str) -> str:
     """Several lines, without a newline at the end."""
-    vcpu = domain.guest.current_vcpu
-    registers = domain.guest.registers(vcpu)
-    mode = "kernel" if registers["kernel_mode"] else "user"
-    lines = [f"{domain.name} (domain {domain.domid}), vCPU {vcpu}, guest {mode} mode: {reason}", ""]
-    for row in ROWS:
-        lines.append("  " + "  ".join(f"{name:>6} {registers[name]:016x}" for name in row))
-    lines.append("  " + "  ".join(f"{name:>6} {registers[name]:04x}" for name in ("cs", "ss", "ds", "es", "fs", "gs")))
-    lines += ["", "  code at rip:", *_disassembly(domain, vcpu, registers["rip"])]
-    address = domain.guest.crash_address
-    if address is not None:
-        lines += ["", f"  page walk of {address:#x}:", *_walk(domain, vcpu, address)]
+    crash = Crash(domain, symbol_table(domain.config.image))
+    mode = "kernel" if crash.kernel_mode else "user"
+    lines = [f"{domain.name} (domain {domain.domid}), vCPU {crash.vcpu}, guest {mode} mode: {reason}"]
+    advice = hint(crash)
+    if advice:
+        lines.append(f"hint: {advice}")
+    for section in SECTIONS:
+        found = section(crash)
+        lines += ["", *found] if found else []
     return "\n".join(lines)
 
 
-def _code(domain: Domain, vcpu: int, rip: int) -> bytes:
-    """As many bytes as can be read at rip."""
-    for size in (INSTRUCTIONS * 15, 4096 - rip % 4096):
-        try:
-            return domain.guest.read(rip, size, vcpu)
-        except (GuestFault, OverflowError):
-            continue
-    return b""
+def _registers(crash: Crash) -> list[str]:
+    lines = ["  " + "  ".join(f"{name:>6} {crash.registers[name]:016x}" for name in row) for row in REGISTERS]
+    lines.append("  " + "  ".join(f"{name:>6} {crash.registers[name]:04x}" for name in SELECTORS))
+    return lines
 
 
-def _disassembly(domain: Domain, vcpu: int, rip: int) -> list[str]:
-    import capstone  # type: ignore[import-untyped]
-
-    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    engine.syntax = capstone.CS_OPT_SYNTAX_ATT
-    code = _code(domain, vcpu, rip)
-    lines = [
-        f"  {'=>' if address == rip else '  '} {address:016x}  {mnemonic} {operands}".rstrip()
-        for address, _, mnemonic, operands in engine.disasm_lite(code, rip, INSTRUCTIONS)
-    ]
-    return lines or ["     (not readable)" if not code else "     (not an instruction)"]
+def _code(crash: Crash) -> list[str]:
+    where = crash.symbols.name(crash.rip)
+    lines = [f"  code at rip{f' ({where})' if where else ''}:"]
+    for i in disassembly.around(crash.read, crash.symbols, crash.rip, BEFORE, AFTER):
+        mark = "=>" if i.address == crash.rip else "  "
+        lines.append(f"  {mark} {i.address:016x}  {disassembly.with_target(i, crash.symbols)}")
+    if len(lines) == 1:
+        lines.append("     (not an instruction)" if crash.read(crash.rip, 1) else "     (not readable)")
+    return lines
 
 
-def _walk(domain: Domain, vcpu: int, address: int) -> list[str]:
-    steps, mfn = domain.guest.walk(address, vcpu)
-    lines = [f"    L{level}[{where % 4096 // 8:3}] at {where:#x} = {entry:016x}" for level, where, entry in steps]
+def _page_walk(crash: Crash) -> list[str]:
+    address = crash.guest.crash_address
+    if address is None:
+        return []
+    steps, mfn = crash.guest.walk(address, crash.vcpu)
+    lines = [f"  page walk of {address:#x}:"]
+    for level, where, entry in steps:
+        lines.append(f"    L{level}[{where % 4096 // 8:3}] at {where:#x} = {entry:016x}")
     if not steps:
-        lines.append("    not canonical" if not _canonical(address) else "    in the hypervisor's address range")
+        lines.append("    in the hypervisor's address range" if _canonical(address) else "    not canonical")
     elif mfn is None and not steps[-1][2] & 1:
         lines.append(f"    not present at level {steps[-1][0]}")
+    elif mfn is not None:
+        lines.append(f"    machine frame {mfn:#x}, used as: {crash.domain.engine.frame(mfn)[1]}")
     return lines
+
+
+def _stack(crash: Crash) -> list[str]:
+    lines = ["  stack:"]
+    for address, value in stack.words(crash.read, crash.rsp, STACK_WORDS):
+        name = crash.symbols.name(value)
+        lines.append(f"     {address:016x}  {value:016x}{f'  {name}' if name else ''}")
+    return lines if len(lines) > 1 else ["  stack:", f"     (nothing is mapped at rsp, {crash.rsp:#x})"]
+
+
+def _calls(crash: Crash) -> list[str]:
+    found, certain = stack.calls(crash.read, crash.symbols, crash.rsp, crash.registers["rbp"])
+    if not found:
+        return []
+    how = "by frame pointers" if certain else "a guess: words on the stack that follow a call instruction"
+    return [f"  called from ({how}):", *(f"     {address:016x}  {crash.name(address)}" for address in found)]
+
+
+def _vcpus(crash: Crash) -> list[str]:
+    guest = crash.guest
+    up = [i for i in range(guest.nr_vcpus) if i == crash.vcpu or guest.vcpu_state(i) != "down"]
+    lines = ["  vCPUs:"]
+    for i in up:
+        registers = guest.registers(i)
+        pending, masked, _ = guest.upcall_state(i)
+        state = "crashed" if i == crash.vcpu else guest.vcpu_state(i)
+        mode = "kernel" if registers["kernel_mode"] else "user"
+        lines.append(
+            f"     {i:2} {state:<8} {mode:<6} rip {crash.name(registers['rip'])}, "
+            f"upcalls {'masked' if masked else 'unmasked'}, {'pending' if pending else 'none pending'}"
+        )
+    if len(up) < guest.nr_vcpus:
+        lines.append(f"     {guest.nr_vcpus - len(up)} more are down")
+    return lines
+
+
+def _events(crash: Crash) -> list[str]:
+    """Pending ports, in the bits that the guest and Xen share."""
+    shared = xen.shared_info.from_buffer_copy(crash.domain.engine.page(crash.guest.shared_mfn))
+    ports = []
+    for word, bits in enumerate(shared.evtchn_pending):
+        masked = shared.evtchn_mask[word]
+        ports += [f"{word * 64 + i}{' (masked)' if masked >> i & 1 else ''}" for i in range(64) if bits >> i & 1]
+    if not ports:
+        return []
+    more = f", and {len(ports) - MOST_PORTS} more" if len(ports) > MOST_PORTS else ""
+    return [f"  pending event channels: {', '.join(ports[:MOST_PORTS])}{more}"]
+
+
+def _last_calls(crash: Crash) -> list[str]:
+    lines = ["  last hypercalls:"]
+    for ns, vcpu, number, registers, result, inside in crash.guest.last_calls():
+        text = f"{decode.call_text(number, registers)} = {decode.result_text(result)}"
+        lines.append(f"    {ns:>12} ns  vCPU {vcpu}  {'  ' if inside else ''}{text}")
+    return lines if len(lines) > 1 else []
+
+
+def _last_entries(crash: Crash) -> list[str]:
+    lines = ["  last exceptions and upcalls:"]
+    for e in crash.entries:
+        text = decode.entry_text(e.vector, e.error, e.address, e.software)
+        mode = "" if e.kernel_mode else ", user mode"
+        lines.append(f"    {e.ns:>12} ns  vCPU {e.vcpu}  {text}, rip {crash.name(e.rip)}{mode}")
+    return lines if len(lines) > 1 else []
 
 
 def _canonical(address: int) -> bool:
     return address < 1 << 47 or address >= (1 << 64) - (1 << 47)
+
+
+SECTIONS: tuple[Callable[[Crash], list[str]], ...] = (
+    _registers,
+    _code,
+    _page_walk,
+    _stack,
+    _calls,
+    _vcpus,
+    _events,
+    _last_calls,
+    _last_entries,
+)

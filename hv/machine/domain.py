@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hv.abi import sched, xen
@@ -116,6 +117,16 @@ class Domain:
     def registers(self, vcpu: int = 0) -> dict[str, Any]:
         """The vCPU's registers by name."""
         return self.guest.registers(vcpu)
+
+    def write_core(self, path: str | Path) -> bool:
+        """Write an ELF core that gdb opens with the guest's image: registers, and memory as the current vCPU maps it.
+
+        Only while the domain lives: between two runs, or in a function of `machine.crash_listeners`. False where its
+        page tables map more than a core can hold, and the core ends early.
+        """
+        from hv.machine import core_file
+
+        return core_file.write_file(self, path, self.crash_report or f"{self.name} (domain {self.domid}): running")
 
     # --- events
 
@@ -276,6 +287,8 @@ class Domain:
             from hv.machine.crash_report import report
 
             self.crash_report = report(self, ending[0])
+            for listener in self.machine.crash_listeners:
+                listener(self)
         again = rebooting and reboot_allowed
         self.console.release_held(to_console=self.console.backend is None or not self.console.backend.used)
         self._detach()

@@ -104,6 +104,7 @@ class Machine:
         self.domains: list[Domain] = []
         self.inputs: list[Input] = []
         self.log_listeners: list[Callable[[str, bytes], None]] = []
+        self.crash_listeners: list[Callable[[Domain], None]] = []  # a crashed domain, not yet taken down
         self.reboot_limit = REBOOT_LIMIT
         self.store = Store()
         for key in host_keys():

@@ -10,6 +10,7 @@ import pytest
 
 from hv.builder import image
 from hv.builder.image import Image
+from hv.builder.symbols import SymbolTable
 
 from .elf_writer import (
     BSD_SYMTAB,
@@ -105,3 +106,22 @@ def test_bsd_symbols_stand_behind_the_kernel() -> None:
 def test_bsd_guest_without_symbols() -> None:
     guest = load(TABLE, STRINGS, link=9, bsd="yes")
     assert guest.bsd_symtab and guest.end == 0x10000D and len(guest.segments) == 1
+
+
+def test_names_of_addresses() -> None:
+    found = [(0x1000, 0, "_text"), (0x1000, 0x10, "start"), (0x1010, 8, "small"), (0x1100, 0, "label")]
+    table = SymbolTable(found, end=0x2000)
+    names = {
+        0xFFF: None,
+        0x1000: "start",  # the one that has a size
+        0x100F: "start+0xf",
+        0x1012: "small+0x2",
+        0x1018: None,  # behind a symbol that has a size
+        0x10FF: None,
+        0x1100: "label",
+        0x1FFF: "label+0xeff",  # as far as it may go
+        0x2000: None,
+        1 << 63: None,
+    }
+    assert {address: table.name(address) for address in names} == names
+    assert SymbolTable([], end=0x2000).name(0x1000) is None

@@ -1,0 +1,1 @@
+"""What guests and hypervisor say to each other, put into words."""
