@@ -30,7 +30,7 @@ REGISTERS = (
 )
 SELECTORS = ("cs", "ss", "ds", "es", "fs", "gs")
 BEFORE, AFTER = 4, 6  # instructions
-STACK_WORDS = 12
+STACK_WORDS = 8
 MOST_PORTS = 16
 
 

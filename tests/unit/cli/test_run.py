@@ -108,6 +108,24 @@ def test_crash_report_of_a_page_fault(guest: Any) -> None:
     assert "not present at level" in report
 
 
+def test_core(guest: Any, tmp_path: Path) -> None:
+    hello, crash = guest(HELLO, "hello"), guest(CRASH, "crash")
+    done = hv("run", crash, "--core", tmp_path / "core")
+    assert done.returncode == 6
+    assert f"hv: the core of crash is in {tmp_path}/core\n".encode() in done.stderr
+    assert (tmp_path / "core").read_bytes()[:4] == b"\x7fELF"
+    assert hv("run", hello, "--core", tmp_path / "none").returncode == 0
+    assert hv("run", hello, crash, crash, "--core", tmp_path / "several").returncode == 6
+    assert {path.name for path in tmp_path.iterdir()} == {"hello", "crash", "core", "several.2", "several.3"}
+
+
+def test_core_that_cannot_be_there(guest: Any, tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing" / "core"):
+        done = hv("run", guest(CRASH), "--core", path)
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert done.stderr.count(b"\n") == 1 and b"a core cannot be written there" in done.stderr
+
+
 def test_worst_of_several(guest: Any) -> None:
     hello, crash, spin, stuck = (
         guest(text, name) for text, name in ((HELLO, "hello"), (CRASH, "crash"), (SPIN, "spin"), (STUCK, "stuck"))

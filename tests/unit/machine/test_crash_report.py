@@ -37,7 +37,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "call through null": ("main: xor %eax, %eax\n call *%rax", "call through a null pointer, from main+0x4"),
     "jump to null": ("main: xor %eax, %eax\n push %rax\n ret", "call through a null pointer"),
     "empty hypercall page": (
-        "main: mov $29, %eax\n call hypercall_page\n .globl hypercall_page\n .bss\n .balign 4096\nhypercall_page: .skip 4096",
+        "main: mov $29, %eax\n call hypercall_page\n .globl hypercall_page\n"
+        " .bss\n .balign 4096\nhypercall_page: .skip 4096",
         "XEN_ELFNOTE_HYPERCALL_PAGE",
     ),
     "jump into zeros": ("main: xor %eax, %eax\n call empty\n .bss\n .balign 4096\nempty: .skip 4096", "all zeros"),
