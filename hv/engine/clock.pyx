@@ -15,8 +15,9 @@ Behaviour of timers: Xen 4.17, common/sched/core.c. Units: hv/fastpath/now.pyx; 
 from libc.stdint cimport uint32_t, uint64_t
 from xen_abi cimport SHUTDOWN_watchdog, VIRQ_TIMER
 from hv.engine.cpu cimport flush_tlb, leave_now, one_instruction_next, restart_block
-from hv.engine.traps cimport deliver_events
-from hv.engine.unicorn cimport hv_env
+from hv.engine.traps cimport deliver_events, inject
+from hv.engine.unicorn cimport FLAG_RF, HF_INHIBIT_IRQ, hv_env
+from hv.fastpath.breakpoints cimport stops_at
 from hv.fastpath.domain cimport shutdown
 from hv.fastpath.evtchn cimport raise_virq
 from hv.fastpath.now cimport NEVER, TICKS_PER_NS, host_ns, system_time, ticks, ticks_of
@@ -25,6 +26,7 @@ from hv.fastpath.vcpu cimport in_the_queue, switch_cpu, unblock
 
 cdef enum:
     SOFT_TICKS = 400000          # how often virtual time looks at the host's clock: 0.1 ms
+    VECTOR_DB = 1
     HOST_POLL_NS = 10000000      # how often control returns to Python: 10 ms
     HOST_BUDGET = 100000         # host clock: bytes of guest code between two looks
 
@@ -226,6 +228,33 @@ cdef void _enter_guest_anew(domain_t *d) noexcept nogil:
         restart_block(d)
 
 
+cdef void _debug_exception(vcpu_t *v, uint64_t address) noexcept nogil:
+    """A breakpoint of the guest at this instruction, or a watchpoint that the one before it has touched."""
+    cdef hv_env *env = <hv_env *>v.domain.env
+    cdef uint32_t hits = v.watch_hits
+    if v.watching and env.hflags & HF_INHIBIT_IRQ:      # behind a load of SS it waits for one more instruction
+        v.domain.machine.armed = 1
+        v.domain.machine.armed_at = address
+        one_instruction_next(v.domain)
+        restart_block(v.domain)
+    if v.breakpoints and not env.eflags & FLAG_RF:
+        hits |= stops_at(v, address)
+    forget_watch(v)
+    if hits:
+        v.domain.machine.left -= EXCEPTION_TICKS
+        v.dr[6] |= hits
+        inject(v, VECTOR_DB, 0)
+        _enter_guest_anew(v.domain)
+        restart_block(v.domain)
+
+
+cdef void forget_watch(vcpu_t *v) noexcept nogil:
+    """The instruction that was run alone is over."""
+    if v.watching:
+        v.watching = v.watch_hits = 0
+        set_limit(v.domain.machine)
+
+
 cdef void block(machine_t *m, uint64_t address, uint32_t size) noexcept nogil:
     """A block is about to run that may not end before the limit. Nothing of it is charged yet."""
     cdef domain_t *d = m.running
@@ -236,6 +265,8 @@ cdef void block(machine_t *m, uint64_t address, uint32_t size) noexcept nogil:
             m.steps_left -= 1
         return
     m.armed = 0
+    if d.current.watching or d.current.breakpoints:
+        _debug_exception(d.current, address)
     if ticks(m) >= m.hard:
         _deadline(m)
         _enter_guest_anew(d)

@@ -27,15 +27,17 @@ cdef extern from * nogil:
     extern void __real_tcg_gen_exit_tb_x86_64(void *context, void *block, unsigned index);
     extern void __real_gen_intermediate_code_x86_64(void *cpu, hv_block *block, int most);
     static __thread hv_block *hv_translating;       /* the block whose start is being generated */
+    static __thread int hv_stops_here;              /* look closer at each of its instructions */
     static __thread int hv_after_syscall;
 
     #define HV_IS_RECHECK(helper) ((helper) == (void *)helper_rechecking_single_step_x86_64)
 
-    /* left -= block->size, block noted; `helper` is called where less than nothing is left. */
-    static void hv_emit_charge(void *context, hv_block *block, int64_t *left, void **noted, void *helper, void *uc)
+    /* left -= block->size, block noted; `helper` is called where less than nothing is left, or always. */
+    static void hv_emit_charge(void *context, hv_block *block, int64_t *left, void **noted, void *helper, void *uc,
+                               int always)
     {
         char *base = context;
-        void *label = gen_new_label_x86_64(context), *arguments[2];
+        void *label = always ? NULL : gen_new_label_x86_64(context), *arguments[2];
         hv_value budget = tcg_const_i64_x86_64(context, (int64_t)left);
         hv_value self = tcg_const_i64_x86_64(context, (int64_t)block);
         void *rest = tcg_temp_new_internal_x86_64(context, HV_TYPE_I64, 0);
@@ -47,12 +49,15 @@ cdef extern from * nogil:
         tcg_gen_op3_x86_64(context, HV_OP_LD_I64, (uintptr_t)rest, at_budget, 0);
         tcg_gen_op3_x86_64(context, HV_OP_SUB_I64, (uintptr_t)rest, (uintptr_t)rest, (uintptr_t)size);
         tcg_gen_op3_x86_64(context, HV_OP_ST_I64, (uintptr_t)rest, at_budget, 0);
-        tcg_gen_brcondi_i64_x86_64(context, HV_COND_GE, (hv_value)((char *)rest - base), 0, label);
+        if (!always)
+            tcg_gen_brcondi_i64_x86_64(context, HV_COND_GE, (hv_value)((char *)rest - base), 0, label);
         arguments[0] = base + tcg_const_i64_x86_64(context, (int64_t)uc);
         arguments[1] = base + tcg_const_i32_x86_64(context, 0);
         __real_tcg_gen_callN_x86_64(context, helper, NULL, 2, arguments);
-        *(unsigned *)label |= 1;                    /* its place is known */
-        tcg_gen_op1_x86_64(context, HV_OP_SET_LABEL, (uintptr_t)label);
+        if (!always) {
+            *(unsigned *)label |= 1;                /* its place is known */
+            tcg_gen_op1_x86_64(context, HV_OP_SET_LABEL, (uintptr_t)label);
+        }
         tcg_temp_free_internal_x86_64(context, base + budget);
         tcg_temp_free_internal_x86_64(context, base + self);
         tcg_temp_free_internal_x86_64(context, rest);
@@ -65,16 +70,22 @@ cdef extern from * nogil:
     void __real_tcg_gen_exit_tb_x86_64(void *context, void *block, unsigned int index)
     void __real_gen_intermediate_code_x86_64(void *cpu, hv_block *block, int most)
     void tcg_gen_lookup_and_goto_ptr_x86_64(void *context)
-    void hv_emit_charge(void *context, hv_block *block, int64_t *left, void **noted, void *helper, void *uc)
+    void hv_emit_charge(void *context, hv_block *block, int64_t *left, void **noted, void *helper, void *uc,
+                        bint always)
     bint HV_IS_RECHECK(void *helper)
     hv_block *hv_translating
-    int hv_after_syscall
+    bint hv_stops_here, hv_after_syscall
 
 
 cdef public void __wrap_gen_intermediate_code_x86_64(void *cpu, hv_block *block, int most) noexcept nogil:
-    global hv_translating, hv_after_syscall
+    """A page with a breakpoint is run instruction by instruction, each with a closer look."""
+    global hv_translating, hv_stops_here, hv_after_syscall
+    cdef domain_t *d = <domain_t *>hv_running
     hv_translating = block
     hv_after_syscall = 0
+    hv_stops_here = d != NULL and d.current != NULL and d.current.breakpoints and stops_in_page(d.current, block.pc)
+    if hv_stops_here:
+        most = 1
     __real_gen_intermediate_code_x86_64(cpu, block, most)
 
 
@@ -87,7 +98,8 @@ cdef public void __wrap_tcg_gen_callN_x86_64(void *context, void *helper, void *
         __real_tcg_gen_callN_x86_64(context, helper, result, count, arguments)
     elif helper == <void *>__wrap_helper_check_exit_request_x86_64:
         if hv_translating != NULL:                  # the block's start; the calls behind loads and stores are for hooks
-            hv_emit_charge(context, hv_translating, &d.machine.left, &d.machine.block, helper, d.uc)
+            hv_emit_charge(context, hv_translating, &d.machine.left, &d.machine.block, helper, d.uc,
+                           hv_stops_here)
             hv_translating = NULL
     elif HV_IS_RECHECK(helper):                     # back_to_guest has looked at TF already
         hv_after_syscall = 1

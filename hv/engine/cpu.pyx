@@ -21,6 +21,7 @@ look at the CPL, or read descriptors, are wrapped (rings.pxi) and find 3, with a
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 from hv.engine.unicorn cimport *
+from hv.fastpath.breakpoints cimport arm, stops_in_page, watches, watches_page
 from hv.fastpath.memory cimport (ACCESS_FETCH, PROT_EXEC, PROT_WRITE, WALK_NONCANONICAL, WALK_OK, active_root, walk,
                                  walk_t, set_code_listener)
 from hv.fastpath.state cimport CONTEXT_SIZE, PAGE_SHIFT, PAGE_SIZE, domain_t, frame_t, machine_t, vcpu_t
@@ -37,6 +38,8 @@ cdef extern from * nogil:
     extern void __real_helper_cpuid_x86_64(hv_env *);
     extern void __real_helper_rdtsc_x86_64(hv_env *);
     extern void __real_helper_check_exit_request_x86_64(void *, uint32_t);
+    extern unsigned char cpu_restore_state_x86_64(void *cpu, uintptr_t pc, unsigned char will_exit);
+    extern void tb_flush_x86_64(void *cpu);
     extern void cpu_x86_cpuid_x86_64(hv_env *, uint32_t, uint32_t, uint32_t *, uint32_t *, uint32_t *, uint32_t *);
     """
     void *hv_running
@@ -47,6 +50,8 @@ cdef extern from * nogil:
     void __real_helper_cpuid_x86_64(hv_env *)
     void __real_helper_rdtsc_x86_64(hv_env *)
     void __real_helper_check_exit_request_x86_64(void *, uint32_t)
+    uint8_t cpu_restore_state_x86_64(void *cpu, uintptr_t pc, uint8_t will_exit)
+    void tb_flush_x86_64(void *cpu)
     void cpu_x86_cpuid_x86_64(hv_env *, uint32_t, uint32_t, uint32_t *, uint32_t *, uint32_t *, uint32_t *)
 
 
@@ -72,6 +77,8 @@ cdef public uint8_t __wrap_x86_cpu_tlb_fill_x86_64(void *cpu, uint64_t va, int s
         return __real_x86_cpu_tlb_fill_x86_64(cpu, va, size, access, mmu_idx, probe, ra)
     rc = walk(d.current, _root_of(d.current, mmu_idx), va, access, mmu_idx != MMU_CPU, &w)
     if rc == WALK_OK:
+        if d.current.watchpoints and not probe:
+            _watch(d, va, size, access, ra)
         _fill(d, va, access, mmu_idx, &w)
         return 1
     if probe:
@@ -84,6 +91,25 @@ cdef public uint8_t __wrap_x86_cpu_tlb_fill_x86_64(void *cpu, uint64_t va, int s
     env.cr[2] = va
     raise_exception_err_ra_x86_64(env, EXCEPTION_PF, w.error, ra)
     return 0
+
+
+cdef void _watch(domain_t *d, uint64_t va, int size, int access, uintptr_t ra) noexcept nogil:
+    """Watched data is touched: run the instruction alone, because its #DB comes behind it."""
+    cdef vcpu_t *v = d.current
+    cdef uint32_t hits = watches(v, va, size, access)
+    if not hits:
+        return
+    if v.watching:
+        v.watch_hits |= hits
+        return
+    cpu_restore_state_x86_64(d.cpu, ra, 1)
+    v.watching = 1
+    d.machine.armed = 1
+    d.machine.armed_at = (<hv_env *>d.env).eip + (<hv_env *>d.env).segs[SEG_CS].base
+    HV_SET_CFLAGS(d.cpu, 1)
+    d.machine.limit -= <uint64_t>d.machine.left     # no budget: the block behind it is looked at closer
+    d.machine.left = 0
+    cpu_loop_exit_noexc_x86_64(d.cpu)
 
 
 cdef uint64_t _root_of(vcpu_t *v, int mmu_idx) noexcept nogil:
@@ -108,6 +134,12 @@ cdef void _fill(domain_t *d, uint64_t va, int access, int mmu_idx, walk_t *w) no
         w.prot &= ~PROT_EXEC
     elif w.prot & PROT_WRITE and not w.prot & PROT_EXEC:
         size = 1            # a writable no-execute alias of code: checked again at every access, never fast
+    if d.current.watchpoints and watches_page(d.current, va):
+        if access == ACCESS_FETCH:
+            w.prot = PROT_EXEC              # a page is either fetched from or watched; the other comes here again
+        else:
+            w.prot &= ~PROT_EXEC
+            size = 1
     tlb_set_page_with_attrs_x86_64(d.cpu, va & ~<uint64_t>(PAGE_SIZE - 1), w.mfn << PAGE_SHIFT, attributes, w.prot,
                                    mmu_idx, size)
 
@@ -324,6 +356,16 @@ cdef void flush_tlb(domain_t *d) noexcept nogil:
     tlb_flush_x86_64(d.cpu)
 
 
+cdef void debug_registers_changed(vcpu_t *v) noexcept nogil:
+    """After a write to DR0-DR3 or DR7 of the vCPU that runs; what has been translated knows the old ones."""
+    cdef uint8_t breakpoints = v.breakpoints
+    arm(v)
+    if breakpoints or v.breakpoints:
+        tb_flush_x86_64(v.domain.cpu)
+        v.domain.machine.block = NULL
+    v.domain.need_flush = 1
+
+
 cdef void flush_page(domain_t *d, uint64_t va) noexcept nogil:
     tlb_flush_page_x86_64(d.cpu, va)
 
@@ -362,6 +404,8 @@ cdef void save_context(vcpu_t *v) noexcept nogil:
 
 
 cdef void load_context(vcpu_t *v) noexcept nogil:
+    if v.breakpoints or (v.domain.current != NULL and v.domain.current.breakpoints):
+        tb_flush_x86_64(v.domain.cpu)
     memcpy(v.domain.env, v.context, CONTEXT_SIZE)
     v.domain.current = v
     flush_tlb(v.domain)

@@ -10,7 +10,7 @@ Behaviour: Xen 4.17, arch/x86/pv/emul-priv-op.c and emul-inv-op.c.
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
-from hv.engine.cpu cimport get_flags, set_task_switched
+from hv.engine.cpu cimport debug_registers_changed, get_flags, set_task_switched
 from hv.engine.cpuid cimport guest_cpuid
 from hv.engine.unicorn cimport *
 from hv.fastpath.memory cimport canonical, ACCESS_READ, WALK_OK, active_root, copy_from_guest, copy_to_guest, frame_pointer, walk, walk_t
@@ -262,6 +262,7 @@ cdef bint _debug_register(vcpu_t *v, instruction_t *i, bint write, int modrm) no
     gpr = &env.regs[(modrm & 7) | (8 if i.rex & REX_B else 0)]
     if write:
         v.dr[dr] = gpr[0]
+        debug_registers_changed(v)
     else:
         gpr[0] = v.dr[dr]
     return True

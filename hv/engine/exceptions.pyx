@@ -9,7 +9,7 @@ Rules:
 Behaviour: Xen 4.17, arch/x86/traps.c and x86_64/entry.S.
 """
 from libc.stdint cimport uint32_t, uint64_t
-from hv.engine.clock cimport EXCEPTION_TICKS, look_at_host
+from hv.engine.clock cimport EXCEPTION_TICKS, forget_watch, look_at_host
 from hv.engine.cpu cimport block_ends_at, flush_tlb, leave, one_instruction_next, set_ring, set_task_switched
 from hv.engine.emulate cimport forced_cpuid, privileged
 from hv.engine.hypercall cimport drain_host_events
@@ -27,6 +27,7 @@ cdef enum:
     VECTOR_PF = 14
     VECTOR_INT80 = 0x80
     ERROR_IDT = 2
+    DR6_BS = 0x4000
 
 
 cdef void on_exception(vcpu_t *v, int vector) noexcept nogil:
@@ -48,6 +49,7 @@ cdef void on_exception(vcpu_t *v, int vector) noexcept nogil:
         _software_interrupt(v, vector)
     else:
         _fault(v, vector, env.error_code)
+    forget_watch(v)
     if m.host_events:
         drain_host_events(m)
     deliver_events(v)
@@ -87,5 +89,5 @@ cdef void _fault(vcpu_t *v, int vector, uint32_t error) noexcept nogil:
     if vector == VECTOR_NM:
         set_task_switched(v, False)
     if vector == VECTOR_DB:
-        v.dr[6] = 0xffff4ff0                            # BS: a single step; nothing else raises #DB yet
+        v.dr[6] |= DR6_BS | v.watch_hits
     inject(v, vector, error)

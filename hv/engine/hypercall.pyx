@@ -11,7 +11,7 @@ Behaviour: Xen 4.17 (arch/x86/pv/hypercall.c, mm.c, common/multicall.c, common/s
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from xen_abi cimport *
-from hv.engine.clock cimport HYPERCALL_TICKS, set_periodic, set_poll_timeout, set_singleshot, stop_singleshot
+from hv.engine.clock cimport HYPERCALL_TICKS, forget_watch, set_periodic, set_poll_timeout, set_singleshot, stop_singleshot
 from hv.engine.cpu cimport flush_page, flush_tlb, get_flags, leave_now, restart_block, set_task_switched
 from hv.engine.traps cimport deliver_events, iret, load_segment, segment_base, set_flat_segments, syscall_entry
 from hv.engine.unicorn cimport *
@@ -64,6 +64,8 @@ cdef void on_syscall(vcpu_t *v) noexcept nogil:
     cdef int64_t result
     env.eip += 2
     m.block = NULL                          # it ends here, complete
+    if v.watching:                          # a #DB that comes inside Xen is nobody's
+        forget_watch(v)
     m.left -= HYPERCALL_TICKS
     if not v.kernel_mode:
         syscall_entry(v)

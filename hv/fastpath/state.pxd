@@ -137,6 +137,10 @@ ctypedef struct vcpu_t:
     uint64_t cr2
     uint64_t cr4
     uint64_t dr[8]
+    uint8_t breakpoints      # bits 0-3: DR0-DR3 that stop execution (see breakpoints.pyx)
+    uint8_t watchpoints      # bits 0-3: those that watch data
+    uint8_t watching         # an instruction that touches watched data is run again, alone
+    uint8_t watch_hits       # what it touched: becomes its #DB
     uint64_t gdt_frames[14]
     uint32_t gdt_entries
     uint32_t ldt_entries

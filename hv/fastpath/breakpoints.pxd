@@ -1,0 +1,9 @@
+# cython: language_level=3
+from libc.stdint cimport uint32_t, uint64_t
+from hv.fastpath.state cimport vcpu_t
+
+cdef void arm(vcpu_t *v) noexcept nogil                                          # after a change of dr[0-3] or dr[7]
+cdef bint stops_in_page(vcpu_t *v, uint64_t va) noexcept nogil
+cdef bint watches_page(vcpu_t *v, uint64_t va) noexcept nogil
+cdef uint32_t stops_at(vcpu_t *v, uint64_t va) noexcept nogil                    # bits 0-3 of DR6
+cdef uint32_t watches(vcpu_t *v, uint64_t va, uint64_t size, int access) noexcept nogil
