@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hv.abi import xen
 from hv.builder.image import symbol_table
 from hv.machine import disassembly, stack
 from hv.machine.crash_hints import Crash, hint
@@ -117,16 +116,15 @@ def _vcpus(crash: Crash) -> list[str]:
 
 
 def _events(crash: Crash) -> list[str]:
-    """Pending ports, in the bits that the guest and Xen share."""
-    shared = xen.shared_info.from_buffer_copy(crash.domain.engine.page(crash.guest.shared_mfn))
-    ports = []
-    for word, bits in enumerate(shared.evtchn_pending):
-        masked = shared.evtchn_mask[word]
-        ports += [f"{word * 64 + i}{' (masked)' if masked >> i & 1 else ''}" for i in range(64) if bits >> i & 1]
-    if not ports:
-        return []
-    more = f", and {len(ports) - MOST_PORTS} more" if len(ports) > MOST_PORTS else ""
-    return [f"  pending event channels: {', '.join(ports[:MOST_PORTS])}{more}"]
+    lines = ["  pending events:"]
+    for port in range(1, crash.guest.nr_ports):
+        pending, masked, *_ = crash.guest.port_events(port)
+        if pending:
+            state, vcpu, detail, remote_port, *_ = crash.guest.port(port)
+            bound = decode.port_text(state, detail, remote_port)
+            lines.append(f"    port {port}: {bound}, for vCPU {vcpu}{', masked' if masked else ''}")
+    more = len(lines) - 1 - MOST_PORTS
+    return [*lines[: MOST_PORTS + 1], *([f"    and {more} more"] if more > 0 else [])] if len(lines) > 1 else []
 
 
 def _last_calls(crash: Crash) -> list[str]:

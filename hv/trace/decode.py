@@ -11,23 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hv.abi import errno, vectors
+from hv.abi import errno, event_channel, vectors, xen
 from hv.abi.hypercalls import BY_NUMBER
 from hv.abi.rows import Argument, Hypercall
-from hv.abi.xen import DOMID_COW, DOMID_IDLE, DOMID_INVALID, DOMID_IO, DOMID_SELF, DOMID_XEN
 
 WORD = (1 << 64) - 1
 LAST_ERRNO = 4095
 DOMIDS = {
-    value: name
-    for name, value in (
-        ("DOMID_SELF", DOMID_SELF),
-        ("DOMID_IO", DOMID_IO),
-        ("DOMID_XEN", DOMID_XEN),
-        ("DOMID_COW", DOMID_COW),
-        ("DOMID_INVALID", DOMID_INVALID),
-        ("DOMID_IDLE", DOMID_IDLE),
-    )
+    getattr(xen, name): name
+    for name in ("DOMID_SELF", "DOMID_IO", "DOMID_XEN", "DOMID_COW", "DOMID_INVALID", "DOMID_IDLE")
+}
+VIRQS = {value: name for name, value in vars(xen).items() if name.startswith("VIRQ_")}
+PORTS: dict[int, Callable[[int, int], str]] = {  # EVTCHNSTAT_*: of (VIRQ, PIRQ or remote domid; remote port)
+    event_channel.EVTCHNSTAT_closed: lambda detail, remote: "not bound",
+    event_channel.EVTCHNSTAT_unbound: lambda detail, remote: f"waits for domain {detail}",
+    event_channel.EVTCHNSTAT_interdomain: lambda detail, remote: f"from port {remote} of domain {detail}",
+    event_channel.EVTCHNSTAT_pirq: lambda detail, remote: f"physical interrupt {detail}",
+    event_channel.EVTCHNSTAT_virq: lambda detail, remote: VIRQS.get(detail, f"VIRQ {detail}"),
+    event_channel.EVTCHNSTAT_ipi: lambda detail, remote: "between vCPUs",
 }
 
 
@@ -107,3 +108,8 @@ def entry_text(vector: int | None, error: int, address: int, software: bool) -> 
     if vectors.has_error_code(vector):
         text += f" error {error:#x}"
     return f"{text} at {address:#x}" if vector == 14 else text
+
+
+def port_text(state: int, detail: int, remote_port: int) -> str:
+    """What an event channel is bound to: `VIRQ_TIMER`, `from port 3 of domain 0`."""
+    return PORTS[state](detail, remote_port)

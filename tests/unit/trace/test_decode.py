@@ -64,3 +64,10 @@ def test_entries() -> None:
     assert decode.entry_text(0x80, 0, 0, True) == "int 0x80"
     assert decode.entry_text(33, 0, 0, False) == "vector 0x21"
     assert decode.entry_text(None, 0, 0, False) == "event upcall"
+
+
+def test_ports() -> None:
+    assert decode.port_text(2, 0, 3) == "from port 3 of domain 0"
+    assert decode.port_text(4, 0, 0) == "VIRQ_TIMER"
+    assert decode.port_text(4, 30, 0) == "VIRQ 30"
+    assert len({decode.port_text(state, 1, 2) for state in range(6)}) == 6
