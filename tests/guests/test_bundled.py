@@ -21,6 +21,20 @@ TIMED = {
     "timer",
 }  # they print how long something took: right only with the CPU to themselves
 
+# Every guest that crashes makes a typical mistake; words of the report's second line.
+HINTS = {
+    "broken-callback": "register an event callback",
+    "broken-handler": "page fault #PF came at page_fault again and again",
+    "broken-hlt": "use sched_op SCHEDOP_block",
+    "broken-hypercall-page": "XEN_ELFNOTE_HYPERCALL_PAGE",
+    "broken-iret": "MMUEXT_NEW_USER_BASEPTR",
+    "broken-no-handler": "no row in it for vector 0x0",
+    "broken-null": "a call through a null pointer, from main+",
+    "broken-page-table": "use mmu_update or update_va_mapping",
+    "broken-stack": "nothing is mapped there",
+    "crash": "has never called set_trap_table",
+}
+
 
 def boot(image: Path | str, **options: Any) -> tuple[int | None, str, int]:
     """Run one guest alone to its end: (exit code, console output, virtual time of the end in ns)."""
@@ -36,6 +50,15 @@ def test_does_what_its_header_says(guest: dict[str, Any], images: Path) -> None:
     code, output, _ = boot(images / guest["name"])
     assert output == guest["output"]
     assert code == guest["exit"]
+
+
+@pytest.mark.parametrize("name", [guest["name"] for guest in HEADERS if guest["exit"] == 6])
+def test_the_report_names_the_mistake(name: str, images: Path) -> None:
+    with hv.Machine() as machine:
+        domain = machine.create(images / name)
+        machine.run(timeout=30)
+        assert domain.crash_report is not None
+        assert HINTS[name] in domain.crash_report.splitlines()[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
