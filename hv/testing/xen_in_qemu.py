@@ -104,7 +104,13 @@ class Session:
     """Xen with a guest as domain 0, while it runs. `ram` is the machine's memory, if it was asked for."""
 
     def __init__(
-        self, guest: bytes | Path | str, cmdline: str = "", *, memory: int = 512, share_ram: bool = False
+        self,
+        guest: bytes | Path | str,
+        cmdline: str = "",
+        *,
+        memory: int = 512,
+        vcpus: int = 1,
+        share_ram: bool = False,
     ) -> None:
         self.serial = bytearray()
         self.ram: mmap.mmap | None = None
@@ -112,7 +118,8 @@ class Session:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         files = [_anonymous_file("xen", xen_image()), _anonymous_file("guest", image)]
         command = [find_qemu(), "-accel", "tcg", "-m", str(memory), "-display", "none", "-serial", "stdio"]
-        command += ["-no-reboot", "-nic", "none", "-append", f"{XEN_OPTIONS} dom0_mem={memory // 4}M"]
+        options = f"{XEN_OPTIONS} dom0_mem={memory // 4}M dom0_max_vcpus={vcpus}"  # they share the one CPU
+        command += ["-no-reboot", "-nic", "none", "-append", options]
         command += ["-kernel", f"/proc/self/fd/{files[0]}"]
         command += ["-initrd", f"/proc/self/fd/{files[1]} {cmdline.replace(',', ',,')}".rstrip()]
         if share_ram:
@@ -182,9 +189,9 @@ class Session:
         return Outcome(*separate(bytes(self.serial)), *how)
 
 
-def run(guest: bytes | Path | str, cmdline: str = "", *, timeout: float = 60) -> Outcome:
+def run(guest: bytes | Path | str, cmdline: str = "", *, vcpus: int = 1, timeout: float = 60) -> Outcome:
     """Run a guest as domain 0 to its end; hv.Timeout where it has none in time."""
-    with Session(guest, cmdline) as session:
+    with Session(guest, cmdline, vcpus=vcpus) as session:
         if not session.wait(lambda: ending(session.serial) is not None, timeout):
             where = "its guest" if _STARTED in session.serial else "starting"
             raise Timeout(f"Xen in QEMU was still running {where} after {timeout:g} s")
