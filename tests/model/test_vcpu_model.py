@@ -155,7 +155,8 @@ class Pair:
         self.clear(index)
 
     def clear(self, index: int) -> None:
-        self.guest.clear_pending(FIRST_PORT + index)
+        byte, bit = self._pending_bit(index)
+        self.machine.engine.page(self.guest.shared_mfn)[byte] &= ~bit
         self.model.vcpus[index].pending = False
 
     def pause(self, on: bool) -> None:
@@ -198,9 +199,12 @@ class Pair:
         self.model.pass_time(self.now)
 
     def _is_pending(self, index: int) -> bool:
-        page = self.machine.engine.page(self.guest.shared_mfn)
-        pending = int.from_bytes(page[64 * 32 : 64 * 32 + 8], "little")
-        return bool(pending >> FIRST_PORT + index & 1)
+        byte, bit = self._pending_bit(index)
+        return bool(self.machine.engine.page(self.guest.shared_mfn)[byte] & bit)
+
+    def _pending_bit(self, index: int) -> tuple[int, int]:
+        """(offset in shared_info, bit) of its port."""
+        return 64 * 32 + (FIRST_PORT + index) // 8, 1 << (FIRST_PORT + index) % 8
 
     # --- what must hold
 

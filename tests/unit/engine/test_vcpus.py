@@ -50,8 +50,9 @@ def timer_port(p: Puppet) -> int:
 def fired(p: Puppet, port: int) -> bool:
     """Whether the timer has raised its port since this was asked last."""
     page = p.engine.page(p.guest.shared_mfn)
-    pending = bool(int.from_bytes(page[64 * 32 : 64 * 33], "little") >> port & 1)
-    p.guest.clear_pending(port)
+    byte, bit = 64 * 32 + port // 8, 1 << port % 8
+    pending = bool(page[byte] & bit)
+    page[byte] &= ~bit
     return pending
 
 
