@@ -63,6 +63,7 @@ cdef enum:
     EXCEPTION_GP = 13
     EXCEPTION_PF = 14
     EXCEPTION_UD = 6
+    CR4_TSD = 4
 
 
 # --- wrapped functions ------------------------------------------------------------------------------------------
@@ -193,19 +194,34 @@ cdef public void __wrap_helper_cpuid_x86_64(hv_env *env) noexcept nogil:
 
 
 cdef public void __wrap_helper_rdtsc_x86_64(hv_env *env) noexcept nogil:
+    _read_tsc(env, HV_RETURN_ADDRESS)
+
+
+cdef public void __wrap_helper_rdtscp_x86_64(hv_env *env) noexcept nogil:
+    cdef domain_t *d = <domain_t *>hv_running
+    _read_tsc(env, HV_RETURN_ADDRESS)
+    env.regs[RCX] = d.current.tsc_aux if d != NULL else 0
+
+
+cdef void _read_tsc(hv_env *env, uintptr_t ra) noexcept nogil:
+    """The guest may have made it privileged (CR4.TSD): then it does not return, and emulate.pyx decides."""
     cdef domain_t *d = <domain_t *>hv_running
     cdef uint64_t now
     if d == NULL:
         __real_helper_rdtsc_x86_64(env)
         return
+    if d.current.cr4 & CR4_TSD:
+        env.old_exception = -1
+        raise_exception_err_ra_x86_64(env, EXCEPTION_GP, 0, ra)
     now = handlers.tsc(d.current)
     env.regs[RAX] = <uint32_t>now
     env.regs[RDX] = now >> 32
 
 
-cdef public void __wrap_helper_rdtscp_x86_64(hv_env *env) noexcept nogil:
-    __wrap_helper_rdtsc_x86_64(env)
-    env.regs[RCX] = 0                       # Xen's TSC_AUX of a domain in tsc_mode 0
+cdef public void __wrap_helper_rdpmc_x86_64(hv_env *env) noexcept nogil:
+    """Performance counters are not for guests (CR4.PCE is 0). Unicorn's own helper says #UD."""
+    env.old_exception = -1
+    raise_exception_err_ra_x86_64(env, EXCEPTION_GP, 0, HV_RETURN_ADDRESS)
 
 
 cdef public uint64_t __wrap_helper_rdrand_x86_64(hv_env *env) noexcept nogil:

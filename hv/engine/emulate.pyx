@@ -27,6 +27,9 @@ cdef enum:
     MSR_PAT = 0x277
     EFER_VALUE = 0xd01              # SCE LME LMA NXE
     CR0_TS = 8
+    CR4_TSD = 4
+    CR4_DE = 8
+    CR4_OF_XEN = 0x660
 
 cdef extern from * nogil:
     """
@@ -127,13 +130,15 @@ cdef bint privileged(vcpu_t *v) noexcept nogil:
 
 
 cdef bint _two_bytes(vcpu_t *v, instruction_t *i, int opcode) noexcept nogil:
-    if opcode == 0x31:                              # rdtsc with CR4.TSD: any mode
-        return _give(v, ticks(v.domain.machine))
     if opcode == 0xa2:
         guest_cpuid(v)
         return True
-    if not v.kernel_mode:
+    if not v.kernel_mode:                           # rdtsc comes here only with CR4.TSD
         return False
+    if opcode == 0x31:
+        return _give(v, ticks(v.domain.machine))
+    if opcode == 0x01:
+        return _next(i) == 0xf9 and _rdtscp(v)
     if opcode == 0x06:                              # clts
         set_task_switched(v, False)
         return True
@@ -148,6 +153,11 @@ cdef bint _two_bytes(vcpu_t *v, instruction_t *i, int opcode) noexcept nogil:
     if opcode == 0x32:
         return _read_msr(v)
     return False
+
+
+cdef bint _rdtscp(vcpu_t *v) noexcept nogil:
+    (<hv_env *>v.domain.env).regs[RCX] = v.tsc_aux
+    return _give(v, ticks(v.domain.machine))
 
 
 cdef bint _give(vcpu_t *v, uint64_t value) noexcept nogil:
@@ -246,9 +256,16 @@ cdef bint _write_cr(vcpu_t *v, int cr, uint64_t value) noexcept nogil:
         v.info.arch.cr2 = value
     elif cr == 3:
         return new_root(v, value >> 12) == 0
-    elif cr != 4:                                   # CR4: nothing of it is the guest's choice here
+    elif cr == 4:
+        v.cr4 = guest_cr4(value)
+    else:
         return False
     return True
+
+
+cdef uint64_t guest_cr4(uint64_t value) noexcept nogil:
+    """TSD and DE are the guest's choice, of the others it sees those that Xen has: PAE, MCE, OSFXSR, OSXMMEXCPT."""
+    return CR4_OF_XEN | (value & (CR4_TSD | CR4_DE))
 
 
 cdef bint _debug_register(vcpu_t *v, instruction_t *i, bint write, int modrm) noexcept nogil:
@@ -287,7 +304,9 @@ cdef bint _read_msr(vcpu_t *v) noexcept nogil:
         return _give(v, 0xfee00800U | (0x100 if v.id == 0 else 0))
     if msr == MSR_DE_CFG:
         return _give(v, 2)
-    if msr == MSR_TSC_AUX or msr == MSR_HWCR or msr == MSR_MISC_FEATURES:
+    if msr == MSR_TSC_AUX:
+        return _give(v, v.tsc_aux)
+    if msr == MSR_HWCR or msr == MSR_MISC_FEATURES:
         return _give(v, 0)
     if v.traps[13].address == 0 and (msr < 0x10000 or msr >> 17 == 0x6000):
         return _give(v, 0)                          # before a #GP handler exists, Xen answers 0
@@ -307,6 +326,9 @@ cdef bint _write_msr(vcpu_t *v) noexcept nogil:
             env.segs[SEG_GS].base = value
         else:
             v.gs_base_user = value
+        return True
+    if msr == MSR_TSC_AUX and value >> 32 == 0:
+        v.tsc_aux = <uint32_t>value
         return True
     return msr == MSR_EFER and value == EFER_VALUE
 

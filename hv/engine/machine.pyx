@@ -15,6 +15,7 @@ from hv.engine.clock cimport (QUANTUM_TICKS, block, fire_timers, idle, next_runn
 from hv.engine.cpu cimport (close_instance, enter, flush_tlb, get_flags, handlers, load_context, open_instance,
                             save_context, set_flags)
 from hv.engine.cpuid cimport guest_cpuid
+from hv.engine.emulate cimport guest_cr4
 from hv.engine.exceptions cimport on_exception
 from hv.engine.hypercall cimport PREEMPTED, drain_host_events, on_syscall
 from hv.engine.traps cimport deliver_events, flat_segments, set_flat_segments
@@ -429,7 +430,7 @@ cdef class GuestDomain:
         for i in range(vcpus):
             d.vcpus[i].domain = d
             d.vcpus[i].id = i
-            d.vcpus[i].cr4 = 0x660
+            d.vcpus[i].cr4 = guest_cr4(0)
             d.vcpus[i].dr[6] = 0xffff0ff0
             d.vcpus[i].dr[7] = 0x400
             d.vcpus[i].info = &d.shared.vcpu_info[i] if i < 32 else &d.vcpus[i].own_info
@@ -618,6 +619,7 @@ cdef class GuestDomain:
         v.kernel_ss, v.kernel_sp = c.kernel_ss, c.kernel_sp
         v.ldt_base, v.ldt_entries = c.ldt_base if c.ldt_ents else 0, c.ldt_ents
         v.iopl = c.user_regs.rflags >> 12 & 3
+        v.cr4 = guest_cr4(c.ctrlreg[4])
         v.event_callback, v.failsafe_callback = c.event_callback_eip, c.failsafe_callback_eip
         v.syscall_callback = c.syscall_callback_eip
         v.syscall_masks = c.flags & VGCF_syscall_disables_events != 0

@@ -135,7 +135,8 @@ ctypedef struct vcpu_t:
     uint64_t gs_base_user    # the inactive base in kernel mode
     uint64_t gs_base_kernel  # the inactive base in user mode
     uint64_t cr2
-    uint64_t cr4
+    uint64_t cr4             # as the guest sees it
+    uint32_t tsc_aux         # what rdtscp puts into ecx
     uint64_t dr[8]
     uint8_t breakpoints      # bits 0-3: DR0-DR3 that stop execution (see breakpoints.pyx)
     uint8_t watchpoints      # bits 0-3: those that watch data

@@ -6,7 +6,7 @@ import struct
 from typing import NamedTuple
 
 import pytest
-from guest_kit import CONSOLE_PORT, Puppet, puppet
+from guest_kit import CONSOLE_PORT, Fault, Puppet, puppet
 
 import hv
 from hv.abi import sched
@@ -158,6 +158,59 @@ def test_copy_of_the_clock(vcpu: int) -> None:
         assert version % 2 == 0
         assert version >= 4
         assert p.guest.read(p.page(4) + 8, 24) == CLOCK
+
+
+# --- the time-stamp counter
+
+CR4 = bytes.fromhex("0f20e0c3")  # mov %cr4, %rax; ret
+RDTSC = bytes.fromhex("0f3148c1e2204809d0c3")  # rdtsc; shl $32, %rdx; or %rdx, %rax; ret
+RDTSCP = bytes.fromhex("0f01f94889c8c3")  # rdtscp; mov %rcx, %rax; ret
+RDPMC = bytes.fromhex("31c90f33c3")  # xor %ecx, %ecx; rdpmc; ret
+READ_AUX = bytes.fromhex("b9030100c00f32c3")  # mov $0xc0000103, %ecx; rdmsr; ret
+
+
+def set_cr4(value: int) -> bytes:
+    return b"\xb8" + struct.pack("<I", value) + bytes.fromhex("0f22e0c3")  # mov $value, %eax; mov %rax, %cr4; ret
+
+
+def set_aux(low: int, high: int = 0) -> bytes:
+    return b"\xb8" + struct.pack("<I", low) + b"\xba" + struct.pack("<I", high) + bytes.fromhex("b9030100c00f30c3")
+
+
+def execute(p: Puppet, code: bytes) -> int:
+    return p.execute(p.place(code)) & (1 << 64) - 1
+
+
+@pytest.mark.parametrize("stepping", [False, True])
+def test_tsd_makes_rdtsc_privileged(stepping: bool) -> None:
+    """Xen then emulates it for the guest's kernel: the same values."""
+    with puppet() as p:
+        p.engine.set_stepping(stepping)
+        assert execute(p, CR4) == 0x660
+        for bits, shown in ((0, 0x660), (4, 0x664), (0xFFFFFFFF, 0x66C)):
+            execute(p, set_cr4(bits))
+            assert execute(p, CR4) == shown
+            before = p.engine.ticks
+            assert before < execute(p, RDTSC) < p.engine.ticks
+            assert execute(p, RDTSCP) == 0
+
+
+def test_tsc_aux() -> None:
+    with puppet() as p:
+        assert execute(p, READ_AUX) == 0
+        for cr4 in (0, 4):
+            execute(p, set_cr4(cr4))
+            execute(p, set_aux(0x12345678 + cr4))
+            assert execute(p, READ_AUX) == 0x12345678 + cr4
+            assert execute(p, RDTSCP) == 0x12345678 + cr4
+            with pytest.raises(Fault, match="vector 13"):
+                execute(p, set_aux(0, 1))
+            assert execute(p, RDTSCP) == 0x12345678 + cr4
+
+
+def test_no_performance_counters() -> None:
+    with puppet() as p, pytest.raises(Fault, match="vector 13, error 0x0"):
+        execute(p, RDPMC)
 
 
 # --- timers
