@@ -35,6 +35,7 @@ cdef extern from * nogil:
     #define HV_SET_CFLAGS(cpu, value) (HV_CFLAGS_NEXT(cpu) = (value))
     extern unsigned char __real_x86_cpu_tlb_fill_x86_64(void *, uint64_t, int, int, int, unsigned char, uintptr_t);
     extern void __real_helper_syscall_x86_64(hv_env *, int);
+    extern void __real_helper_raise_interrupt_x86_64(hv_env *, int, int);
     extern void __real_helper_cpuid_x86_64(hv_env *);
     extern void __real_helper_rdtsc_x86_64(hv_env *);
     extern void __real_helper_check_exit_request_x86_64(void *, uint32_t);
@@ -47,6 +48,7 @@ cdef extern from * nogil:
     void HV_SET_CFLAGS(void *cpu, uint32_t value)
     uint8_t __real_x86_cpu_tlb_fill_x86_64(void *, uint64_t, int, int, int, uint8_t, uintptr_t)
     void __real_helper_syscall_x86_64(hv_env *, int)
+    void __real_helper_raise_interrupt_x86_64(hv_env *, int, int)
     void __real_helper_cpuid_x86_64(hv_env *)
     void __real_helper_rdtsc_x86_64(hv_env *)
     void __real_helper_check_exit_request_x86_64(void *, uint32_t)
@@ -88,6 +90,7 @@ cdef public uint8_t __wrap_x86_cpu_tlb_fill_x86_64(void *cpu, uint64_t va, int s
     env.old_exception = -1
     d.machine.fetch_fault = access == ACCESS_FETCH
     if rc == WALK_NONCANONICAL:
+        d.machine.noncanonical = 1
         raise_exception_err_ra_x86_64(env, EXCEPTION_GP, 0, ra)
     env.cr[2] = va
     raise_exception_err_ra_x86_64(env, EXCEPTION_PF, w.error, ra)
@@ -229,6 +232,32 @@ cdef public uint64_t __wrap_helper_rdrand_x86_64(hv_env *env) noexcept nogil:
     env.old_exception = -1
     raise_exception_err_ra_x86_64(env, EXCEPTION_UD, 0, HV_RETURN_ADDRESS)
     return 0
+
+
+cdef public void __wrap_helper_raise_interrupt_x86_64(hv_env *env, int vector, int length) noexcept nogil:
+    """`int n`: its length, prefixes included, is known only here."""
+    cdef domain_t *d = <domain_t *>hv_running
+    if d != NULL:
+        d.machine.int_length = length
+    __real_helper_raise_interrupt_x86_64(env, vector, length)
+
+
+# What Unicorn answers with #UD, or does, because its ring 0 is set up for neither.
+
+cdef public void __wrap_helper_rdpmc_x86_64(hv_env *env) noexcept nogil:
+    env.old_exception = -1
+    raise_exception_err_ra_x86_64(env, EXCEPTION_GP, 0, HV_RETURN_ADDRESS)
+
+
+cdef public void __wrap_helper_sysret_x86_64(hv_env *env, int dflag) noexcept nogil:
+    env.old_exception = -1
+    raise_exception_err_ra_x86_64(env, EXCEPTION_GP, 0, HV_RETURN_ADDRESS)
+
+
+cdef public void __wrap_helper_sysenter_x86_64(hv_env *env, int length) noexcept nogil:
+    """An AMD CPU, which CPUID says this is, has no sysenter in long mode."""
+    env.old_exception = -1
+    raise_exception_err_ra_x86_64(env, EXCEPTION_UD, 0, HV_RETURN_ADDRESS)
 
 
 # Port I/O from ring 3 faults, as on hardware with an empty I/O bitmap; emulate.pyx decides what becomes of it.

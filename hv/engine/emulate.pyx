@@ -9,14 +9,14 @@ Rules:
 Behaviour: Xen 4.17, arch/x86/pv/emul-priv-op.c and emul-inv-op.c.
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
 from hv.engine.cpu cimport debug_registers_changed, get_flags, set_task_switched
 from hv.engine.cpuid cimport guest_cpuid
+from hv.engine.decode cimport fetch_code, instruction_t, next_byte, start_decoding
 from hv.engine.unicorn cimport *
-from hv.fastpath.memory cimport canonical, ACCESS_READ, WALK_OK, active_root, copy_from_guest, copy_to_guest, frame_pointer, walk, walk_t
+from hv.fastpath.memory cimport canonical, copy_from_guest, copy_to_guest
 from hv.fastpath.now cimport ticks
 from hv.fastpath.paging cimport new_root
-from hv.fastpath.state cimport PAGE_SIZE, vcpu_t
+from hv.fastpath.state cimport vcpu_t
 
 cdef enum:
     REX_R = 4
@@ -44,58 +44,6 @@ cdef extern from * nogil:
     """
     const uint32_t MSR_EFER, MSR_FS_BASE, MSR_GS_BASE, MSR_SHADOW_GS_BASE, MSR_TSC_AUX, MSR_HWCR, MSR_DE_CFG, CR0_VALUE
 
-ctypedef struct instruction_t:
-    uint8_t bytes[15]
-    int length                      # bytes that could be fetched
-    int at                          # next to decode
-    int rex
-    int operand_16
-    int repeat
-    int segment_override
-
-
-cdef int _fetch(vcpu_t *v, uint64_t rip, uint8_t *into) noexcept nogil:
-    """Up to 15 bytes at rip under the page tables in use; how many there are."""
-    cdef int n = 0
-    cdef walk_t w
-    cdef uint64_t offset
-    while n < 15:
-        if walk(v, active_root(v), rip + n, ACCESS_READ, True, &w) != WALK_OK:
-            break
-        offset = (rip + n) & (PAGE_SIZE - 1)
-        while n < 15 and offset < PAGE_SIZE:
-            into[n] = frame_pointer(v.domain.machine, w.mfn)[offset]
-            n += 1
-            offset += 1
-    return n
-
-
-cdef int _next(instruction_t *i) noexcept nogil:
-    if i.at >= i.length:
-        return -1
-    i.at += 1
-    return i.bytes[i.at - 1]
-
-
-cdef int _prefixes(instruction_t *i) noexcept nogil:
-    """Take the prefixes; the first opcode byte, or -1."""
-    cdef int byte
-    while True:
-        byte = _next(i)
-        if byte == 0x66:
-            i.operand_16 = 1
-        elif byte == 0xf2 or byte == 0xf3:
-            i.repeat = 1
-        elif byte in (0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65):
-            i.segment_override = byte
-        elif byte != 0x67:
-            break
-        i.rex = 0
-    if byte != -1 and byte & 0xf0 == 0x40:
-        i.rex = byte & 15
-        byte = _next(i)
-    return byte
-
 
 cdef bint _iopl_ok(vcpu_t *v) noexcept nogil:
     """Guest kernel counts as ring 1 (ring 0 with VMASST architectural_iopl), guest user as ring 3."""
@@ -109,11 +57,8 @@ cdef bint privileged(vcpu_t *v) noexcept nogil:
     """After a #GP(0): True where the instruction was emulated and rip is behind it."""
     cdef hv_env *env = <hv_env *>v.domain.env
     cdef instruction_t i
-    cdef int opcode
+    cdef int opcode = start_decoding(v, &i)
     cdef bint done
-    memset(&i, 0, sizeof(i))
-    i.length = _fetch(v, env.eip, i.bytes)
-    opcode = _prefixes(&i)
     if opcode == 0xfa or opcode == 0xfb:            # cli, sti
         done = _iopl_ok(v)
     elif 0x6c <= opcode <= 0x6f:                    # ins, outs
@@ -121,7 +66,7 @@ cdef bint privileged(vcpu_t *v) noexcept nogil:
     elif 0xe4 <= opcode <= 0xe7 or 0xec <= opcode <= 0xef:
         done = _port_io(v, &i, opcode)
     elif opcode == 0x0f:
-        done = _two_bytes(v, &i, _next(&i))
+        done = _two_bytes(v, &i, next_byte(&i))
     else:
         done = False
     if done:
@@ -145,9 +90,9 @@ cdef bint _two_bytes(vcpu_t *v, instruction_t *i, int opcode) noexcept nogil:
     if opcode == 0x09:                              # wbinvd: nothing to flush here
         return True
     if opcode == 0x20 or opcode == 0x22:
-        return _control_register(v, i, opcode == 0x22, _next(i))
+        return _control_register(v, i, opcode == 0x22, next_byte(i))
     if opcode == 0x21 or opcode == 0x23:
-        return _debug_register(v, i, opcode == 0x23, _next(i))
+        return _debug_register(v, i, opcode == 0x23, next_byte(i))
     if opcode == 0x30:
         return _write_msr(v)
     if opcode == 0x32:
@@ -182,7 +127,7 @@ cdef int _port_size(instruction_t *i, int opcode) noexcept nogil:
 
 cdef bint _port_io(vcpu_t *v, instruction_t *i, int opcode) noexcept nogil:
     cdef hv_env *env = <hv_env *>v.domain.env
-    cdef int port = _next(i) if opcode < 0xe8 else <int>(env.regs[RDX] & 0xffff)
+    cdef int port = next_byte(i) if opcode < 0xe8 else <int>(env.regs[RDX] & 0xffff)
     cdef int size = _port_size(i, opcode)
     if port < 0 or not _port_allowed(v, port, size):
         return False
@@ -337,7 +282,7 @@ cdef bint forced_cpuid(vcpu_t *v) noexcept nogil:
     """`ud2; .ascii "xen"; cpuid`: True where it was that and has been answered."""
     cdef hv_env *env = <hv_env *>v.domain.env
     cdef uint8_t[15] code
-    if _fetch(v, env.eip, code) < 7:
+    if fetch_code(v, env.eip, code) < 7:
         return False
     if code[0] != 0x0f or code[1] != 0x0b or code[2] != 0x78 or code[3] != 0x65 or code[4] != 0x6e:
         return False

@@ -3,6 +3,7 @@
 
 Rules:
 * The clock is corrected first: eip says how much of the block has run.
+* What Unicorn raises differently is put right first: #SS, the debug trap of icebp.
 * hv's own business (emulation, a fetch across a page end) comes before the guest's handler.
 * `int n` needs the vector's DPL, except for breakpoint and overflow, and 0x80 where the guest has a handler for it.
 
@@ -11,6 +12,7 @@ Behaviour: Xen 4.17, arch/x86/traps.c and x86_64/entry.S.
 from libc.stdint cimport uint32_t, uint64_t
 from hv.engine.clock cimport EXCEPTION_TICKS, forget_watch, look_at_host
 from hv.engine.cpu cimport block_ends_at, flush_tlb, leave, one_instruction_next, set_ring, set_task_switched
+from hv.engine.decode cimport icebp_length, reaches_for_the_stack
 from hv.engine.emulate cimport forced_cpuid, privileged
 from hv.engine.hypercall cimport drain_host_events
 from hv.engine.traps cimport deliver_events, inject, inject_interrupt
@@ -23,6 +25,7 @@ cdef enum:
     VECTOR_OF = 4
     VECTOR_UD = 6
     VECTOR_NM = 7
+    VECTOR_SS = 12
     VECTOR_GP = 13
     VECTOR_PF = 14
     VECTOR_INT80 = 0x80
@@ -77,17 +80,31 @@ cdef void _software_interrupt(vcpu_t *v, int vector) noexcept nogil:
     if allowed or (vector == VECTOR_INT80 and trap.address):
         inject_interrupt(v, vector & 255)
         return
-    (<hv_env *>v.domain.env).eip -= 2
+    (<hv_env *>v.domain.env).eip -= v.domain.machine.int_length
     inject(v, VECTOR_GP, vector << 3 | ERROR_IDT)
 
 
 cdef void _fault(vcpu_t *v, int vector, uint32_t error) noexcept nogil:
+    cdef bint noncanonical = v.domain.machine.noncanonical
+    v.domain.machine.noncanonical = 0
+    if vector == VECTOR_GP and noncanonical:
+        inject(v, VECTOR_SS if reaches_for_the_stack(v) else VECTOR_GP, 0)
+        return
     if vector == VECTOR_GP and error == 0 and privileged(v):
         return
-    if vector == VECTOR_UD and forced_cpuid(v):
+    if vector == VECTOR_UD and (forced_cpuid(v) or _icebp(v)):
         return
     if vector == VECTOR_NM:
         set_task_switched(v, False)
     if vector == VECTOR_DB:
         v.dr[6] |= DR6_BS | v.watch_hits
     inject(v, vector, error)
+
+
+cdef bint _icebp(vcpu_t *v) noexcept nogil:
+    """0xf1 traps to #DB, without a reason in DR6."""
+    cdef int length = icebp_length(v)
+    if length:
+        (<hv_env *>v.domain.env).eip += length
+        inject(v, VECTOR_DB, 0)
+    return length != 0

@@ -18,7 +18,7 @@ from hv.engine.cpuid cimport guest_cpuid
 from hv.engine.emulate cimport guest_cr4
 from hv.engine.exceptions cimport on_exception
 from hv.engine.hypercall cimport PREEMPTED, drain_host_events, on_syscall
-from hv.engine.traps cimport deliver_events, flat_segments, set_flat_segments
+from hv.engine.traps cimport deliver_events, flat_segments, reload_segments, set_flat_segments
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash, shutdown
 from hv.fastpath.evtchn cimport (PORTS_A_BUCKET, close_port, free_port, is_usable, ops_host, raise_virq, send, set_pending,
@@ -323,6 +323,7 @@ cdef void _run(machine_t *m) noexcept nogil:
 cdef void _resume(machine_t *m, vcpu_t *v) noexcept nogil:
     """Give the CPU to one vCPU until it blocks, its slice ends, or the engine has to come back."""
     cdef domain_t *d = v.domain
+    cdef bint switched = d.current != v or m.running != d
     cdef int rc
     if d.current != v:
         if d.current != NULL:
@@ -332,6 +333,8 @@ cdef void _resume(machine_t *m, vcpu_t *v) noexcept nogil:
     m.armed = 0
     m.block = NULL
     rearm(m)
+    if switched:
+        reload_segments(v)
     deliver_events(v)
     if d.need_flush:
         d.need_flush = 0

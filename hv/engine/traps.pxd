@@ -9,6 +9,7 @@ cdef void syscall_entry(vcpu_t *v) noexcept nogil
 cdef void deliver_events(vcpu_t *v) noexcept nogil
 cdef int64_t iret(vcpu_t *v) noexcept nogil
 cdef void toggle_mode(vcpu_t *v) noexcept nogil
+cdef void reload_segments(vcpu_t *v) noexcept nogil              # at a context switch
 cdef void set_flat_segments(vcpu_t *v) noexcept nogil
 cdef void flat_segments(hv_env *env, bint kernel_mode) noexcept nogil
 cdef int load_segment(vcpu_t *v, int segment, uint32_t selector) noexcept nogil

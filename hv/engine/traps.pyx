@@ -22,6 +22,7 @@ from hv.abi import vectors
 cdef enum:
     FLAT_KERNEL_CS = 0xe033
     FLAT_KERNEL_SS = 0xe02b
+    FLAT_USER_CS32 = 0xe023
     CODE_64 = 0xaffb00       # descriptor flags: present, DPL 3, code, readable, accessed, L
     DATA_FLAT = 0xcff300     # present, DPL 3, data, writable, accessed, B
     VECTOR_GP = 13
@@ -228,6 +229,59 @@ cdef void inject_interrupt(vcpu_t *v, int vector) noexcept nogil:
     _bounce(v, trap.address, trap.flags & MASK_EVENTS != 0, False, 0)
 
 
+cdef void reload_segments(vcpu_t *v) noexcept nogil:
+    """A context switch loads the data segments from the tables of now; what fails becomes null, and the guest is told.
+
+    The bases of FS and GS are kept apart and stay.
+    """
+    cdef hv_env *env = <hv_env *>v.domain.env
+    cdef uint32_t[4] old
+    cdef uint64_t base
+    cdef int i, segment
+    cdef bint okay = True
+    for i in range(4):
+        segment = SEG_DS if i == 0 else SEG_ES if i == 1 else SEG_FS if i == 2 else SEG_GS
+        old[i] = env.segs[segment].selector & 0xffff
+        base = env.segs[segment].base
+        if old[i] & 0xfffc and load_segment(v, segment, old[i]):
+            load_segment(v, segment, 0)
+            okay = False
+        if segment == SEG_FS or segment == SEG_GS:
+            env.segs[segment].base = base
+    if not okay:
+        _failsafe(v, old)
+
+
+cdef void _failsafe(vcpu_t *v, uint32_t *selectors) noexcept nogil:
+    """The failsafe callback: like an exception's frame, with DS, ES, FS and GS between rcx, r11 and rip."""
+    cdef hv_env *env = <hv_env *>v.domain.env
+    cdef uint64_t flags = get_flags(v.domain), sp = env.regs[RSP] if v.kernel_mode else v.kernel_sp
+    cdef uint64_t cs = env.segs[SEG_CS].selector & 0xffff, mask = v.info.evtchn_upcall_mask
+    cdef uint64_t[11] frame
+    if v.kernel_mode:
+        cs &= ~<uint64_t>3
+    else:
+        toggle_mode(v)
+    sp = (sp & ~<uint64_t>15) - sizeof(frame)
+    frame[:] = [env.regs[RCX], env.regs[R11], selectors[0], selectors[1], selectors[2], selectors[3], env.eip,
+                cs | mask << 32, (flags & ~<uint64_t>(FLAG_IF | FLAG_IOPL)) | (0 if mask else FLAG_IF), env.regs[RSP],
+                env.segs[SEG_SS].selector & 0xffff]
+    if copy_to_guest(v, sp, frame, sizeof(frame)):
+        v.domain.crash_cr2 = sp
+        v.domain.crash_has_cr2 = 1
+        crash(v.domain, b"the frame of the failsafe callback can not be pushed: the guest's kernel stack is not writable")
+        return
+    if v.failsafe_masks:
+        v.info.evtchn_upcall_mask = 1
+    flags &= ~<uint64_t>(FLAG_AC | FLAG_VM | FLAG_RF | FLAG_NT | FLAG_TF | FLAG_IOPL)
+    env.eip = v.failsafe_callback
+    env.regs[RSP] = sp
+    env.regs[RCX] = env.eip             # Xen returns by sysret
+    env.regs[R11] = flags | FLAG_IF
+    set_flat_segments(v)
+    set_flags(v.domain, flags | FLAG_IF)
+
+
 cdef void syscall_entry(vcpu_t *v) noexcept nogil:
     """`syscall` in guest user mode; eip is behind it already."""
     cdef hv_env *env = <hv_env *>v.domain.env
@@ -283,7 +337,12 @@ cdef int64_t iret(vcpu_t *v) noexcept nogil:
         env.regs[R11] = get_flags(v.domain)
     v.info.evtchn_upcall_mask = 0 if frame.rflags & FLAG_IF else 1
     env.regs[RAX] = frame.rax
-    _load_return_segments(v, (frame.cs | 3) & 0xffff, (frame.ss | 3) & 0xffff, frame.rip)
+    if frame.flags & VGCF_IN_SYSCALL and canonical(frame.rip):      # Xen returns by sysret: its segments, not these
+        set_flat_segments(v)
+        if frame.cs & 0xffff | 3 == FLAT_USER_CS32:
+            load_segment(v, SEG_CS, FLAT_USER_CS32)
+    else:
+        _load_return_segments(v, (frame.cs | 3) & 0xffff, (frame.ss | 3) & 0xffff, frame.rip)
     return <int64_t>frame.rax
 
 

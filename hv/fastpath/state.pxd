@@ -251,6 +251,8 @@ ctypedef struct machine_t:
     uint8_t mode
     uint8_t stop
     uint8_t fetch_fault
+    uint8_t noncanonical     # the #GP is about an address: #SS for the stack
+    uint8_t int_length       # bytes of the `int n` that runs
     uint8_t host_events      # a port of domain 0 became pending
     uint16_t pad
     uint64_t retry_at        # a block that straddles pages was cut to one instruction here

@@ -1,0 +1,18 @@
+# cython: language_level=3
+from libc.stdint cimport uint8_t, uint64_t
+from hv.fastpath.state cimport vcpu_t
+
+ctypedef struct instruction_t:
+    uint8_t bytes[15]
+    int length                      # bytes that could be fetched
+    int at                          # next to decode
+    int rex
+    int operand_16
+    int repeat
+    int segment_override
+
+cdef int fetch_code(vcpu_t *v, uint64_t rip, uint8_t *into) noexcept nogil
+cdef int next_byte(instruction_t *i) noexcept nogil
+cdef int start_decoding(vcpu_t *v, instruction_t *i) noexcept nogil      # the first opcode byte, or -1
+cdef bint reaches_for_the_stack(vcpu_t *v) noexcept nogil
+cdef int icebp_length(vcpu_t *v) noexcept nogil
