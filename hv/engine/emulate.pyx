@@ -83,7 +83,7 @@ cdef bint _two_bytes(vcpu_t *v, instruction_t *i, int opcode) noexcept nogil:
     if opcode == 0x31:
         return _give(v, ticks(v.domain.machine))
     if opcode == 0x01:
-        return _next(i) == 0xf9 and _rdtscp(v)
+        return next_byte(i) == 0xf9 and _rdtscp(v)
     if opcode == 0x06:                              # clts
         set_task_switched(v, False)
         return True

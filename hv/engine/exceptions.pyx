@@ -11,7 +11,7 @@ Behaviour: Xen 4.17, arch/x86/traps.c and x86_64/entry.S.
 """
 from libc.stdint cimport uint32_t, uint64_t
 from hv.engine.clock cimport EXCEPTION_TICKS, forget_watch, look_at_host
-from hv.engine.cpu cimport block_ends_at, flush_tlb, leave, one_instruction_next, set_ring, set_task_switched
+from hv.engine.cpu cimport block_ends_at, flush_tlb, leave, leave_wrapped, one_instruction_next, set_task_switched
 from hv.engine.decode cimport icebp_length, reaches_for_the_stack
 from hv.engine.emulate cimport forced_cpuid, privileged
 from hv.engine.hypercall cimport drain_host_events
@@ -38,7 +38,7 @@ cdef void on_exception(vcpu_t *v, int vector) noexcept nogil:
     cdef hv_env *env = <hv_env *>d.env
     cdef machine_t *m = d.machine
     m.armed = 0
-    set_ring(v)
+    leave_wrapped(d)
     m.left -= EXCEPTION_TICKS
     if m.fetch_fault:
         m.fetch_fault = 0

@@ -252,6 +252,7 @@ ctypedef struct machine_t:
     uint8_t stop
     uint8_t fetch_fault
     uint8_t noncanonical     # the #GP is about an address: #SS for the stack
+    uint64_t return_address  # into generated code, while a wrapped instruction runs
     uint8_t int_length       # bytes of the `int n` that runs
     uint8_t host_events      # a port of domain 0 became pending
     uint16_t pad
