@@ -244,11 +244,6 @@ cdef public void __wrap_helper_raise_interrupt_x86_64(hv_env *env, int vector, i
 
 # What Unicorn answers with #UD, or does, because its ring 0 is set up for neither.
 
-cdef public void __wrap_helper_rdpmc_x86_64(hv_env *env) noexcept nogil:
-    env.old_exception = -1
-    raise_exception_err_ra_x86_64(env, EXCEPTION_GP, 0, HV_RETURN_ADDRESS)
-
-
 cdef public void __wrap_helper_sysret_x86_64(hv_env *env, int dflag) noexcept nogil:
     env.old_exception = -1
     raise_exception_err_ra_x86_64(env, EXCEPTION_GP, 0, HV_RETURN_ADDRESS)
