@@ -21,6 +21,8 @@ class GuestOptions:
     cmdline: str
     ramdisk: str | None
     name: str | None
+    max_event_channels: int
+    pirq: tuple[str, ...]
     clock: str | None
     timeout: float | None
     until: int | None
@@ -28,7 +30,8 @@ class GuestOptions:
 
     def creation(self) -> dict[str, Any]:
         """What `Machine.create` takes."""
-        return {name: getattr(self, name) for name in ("memory", "vcpus", "cmdline", "ramdisk", "name")}
+        names = ("memory", "vcpus", "cmdline", "ramdisk", "name", "max_event_channels")
+        return {**{name: getattr(self, name) for name in names}, "pirqs": self.pirq or None}
 
     def open_log(self) -> BinaryIO | None:
         """The hypervisor log's file; None is stderr."""
@@ -53,6 +56,20 @@ OPTIONS = (
     click.option("--cmdline", default="", metavar="STRING", help="The guest's command line."),
     click.option("--ramdisk", metavar="FILE", help="An initial ramdisk."),
     click.option("--name", metavar="NAME", help="The domain's name (default: the image's)."),
+    click.option(
+        "--max-event-channels",
+        default=1023,
+        type=click.IntRange(2, 131071),
+        metavar="N",
+        help="How many event channels a guest may have.",
+        show_default=True,
+    ),
+    click.option(
+        "--pirq",
+        multiple=True,
+        metavar="SPEC",
+        help="A physical interrupt: 9, 9:level, 9:edge,every=1ms,count=3 (default: what a bundled guest is made for).",
+    ),
     click.option(
         "--clock",
         type=click.Choice(["virtual", "paced", "host"]),

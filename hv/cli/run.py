@@ -38,9 +38,11 @@ Exit codes: 0 powered off, 2 bad usage or image, 6 crashed, 124 timeout, 125 not
     metavar="FILE",
     help="After a crash, write an ELF core for gdb; with several IMAGEs, FILE.N for the domain of number N.",
 )
+@click.option("--events", is_flag=True, help="At the end, print each guest's table of event channels.")
 @guest_options
-def command(images: tuple[str, ...], core: str | None, options: GuestOptions) -> int:
+def command(images: tuple[str, ...], core: str | None, events: bool, options: GuestOptions) -> int:
     """Boot each IMAGE (an ELF with Xen notes, a bzImage, or a bundled guest) as a domain of one machine."""
+    from hv.cli.events import show
     from hv.cli.terminal import ConsoleInput, Left, RawTerminal
     from hv.machine.machine import Machine
 
@@ -66,6 +68,8 @@ def command(images: tuple[str, ...], core: str | None, options: GuestOptions) ->
                     outcome = machine.run_until(lambda: False, options.timeout, options.until)
         except Left:
             return exit_codes.OK
+        if events:
+            show(machine.domains)
         return _report(machine, outcome, options)
 
 

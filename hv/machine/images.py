@@ -20,6 +20,7 @@ class Guest:
     summary: str
     expected: int
     vcpus: int
+    pirqs: tuple[str, ...]
     output: str
 
 
@@ -30,15 +31,24 @@ def bundled() -> list[Guest]:
         return []
     rows = json.loads(index.read_text())
     return [
-        Guest(row["name"], row["title"], row["summary"], row["exit"], row["vcpus"], row["output"]) for row in rows
+        Guest(
+            row["name"],
+            row["title"],
+            row["summary"],
+            row["exit"],
+            row["vcpus"],
+            tuple(row["pirqs"]),
+            row["output"],
+        )
+        for row in rows
     ]
 
 
-def vcpus_of(image: str | Path | bytes) -> int:
-    """How many vCPUs an image is made for: bundled guests say so."""
+def bundled_guest(image: str | Path | bytes) -> Guest | None:
+    """The bundled guest that `image` names, which says what it is made for; None for any other image."""
     if isinstance(image, bytes) or not _is_bundled(Path(image), str(image)):
-        return 1
-    return next((guest.vcpus for guest in bundled() if guest.name == str(image)), 1)
+        return None
+    return next((guest for guest in bundled() if guest.name == str(image)), None)
 
 
 def _is_bundled(path: Path, name: str) -> bool:

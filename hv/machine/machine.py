@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -29,7 +29,7 @@ from hv.engine.machine import CLOCKS, Engine
 from hv.errors import ConfigError, HvError, Timeout
 from hv.hypercalls.registry import Table
 from hv.machine import images as sources
-from hv.machine import size
+from hv.machine import interrupts, size
 from hv.machine.domain import Config, Domain
 
 if TYPE_CHECKING:
@@ -127,16 +127,23 @@ class Machine:
         ramdisk: str | Path | bytes | None = None,
         name: str | None = None,
         max_event_channels: int = MAX_EVENT_CHANNELS,
+        pirqs: Iterable[str] | None = None,
     ) -> Domain:
         """A new domain from an image: a path, the name of a bundled guest, or the bytes of one.
 
-        Without `vcpus` it has one, or as many as a bundled guest is made for.
+        Without `vcpus` it has one, and without `pirqs` (hv/machine/interrupts.py says how they are written) none, or
+        what a bundled guest is made for.
         HvError with one sentence where it can not boot; the machine is unchanged then.
         """
         data, source = (image, "image") if isinstance(image, bytes) else sources.read(image)
         if ramdisk is not None and not isinstance(ramdisk, bytes):
             ramdisk = sources.read(ramdisk)[0]
-        vcpus = sources.vcpus_of(image) if vcpus is None else vcpus
+        bundled = sources.bundled_guest(image)
+        if vcpus is None:
+            vcpus = bundled.vcpus if bundled else 1
+        if pirqs is None:
+            pirqs = bundled.pirqs if bundled else ()
+        hardware = {interrupt.pirq: interrupt for interrupt in map(interrupts.parse, pirqs)}
         if not 1 <= vcpus <= 64:
             raise ConfigError(f"{vcpus} vCPUs are not possible: choose 1 to 64")
         if not FEWEST_EVENT_CHANNELS <= max_event_channels < EVTCHN_FIFO_NR_CHANNELS:
@@ -158,6 +165,8 @@ class Machine:
         except MemoryError:
             raise ConfigError(f"{source}: the machine has no {config.memory >> 20}M of memory left for it") from None
         self.domains.append(domain)
+        for interrupt in hardware.values():
+            interrupts.Source(domain, interrupt)
         return domain
 
     def next_domid(self) -> int:

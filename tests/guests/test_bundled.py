@@ -12,9 +12,10 @@ from hv.machine.images import bundled
 
 HEADERS = [build.read_header(source) for source in sorted(Path(build.ROOT).glob("*.s"))]
 NAMES = [header["name"] for header in HEADERS]
-VCPUS = {header["name"]: header["vcpus"] for header in HEADERS}
+MADE_FOR = {header["name"]: {key: header[key] for key in ("vcpus", "pirqs")} for header in HEADERS}
 TIMED = {
     "bench",
+    "latency",
     "poll",
     "preempt",
     "runstate",
@@ -38,7 +39,7 @@ HINTS = {
 
 def boot(image: Path | str, **options: Any) -> tuple[int | None, str, int]:
     """Run one guest alone to its end: (exit code, console output, virtual time of the end in ns)."""
-    options = {"vcpus": VCPUS[Path(image).name], **options}
+    options = {**MADE_FOR[Path(image).name], **options}
     with hv.Machine() as machine:
         domain = machine.create(image, **options)
         machine.run(timeout=30)
@@ -71,7 +72,7 @@ def test_steps_alike(name: str, images: Path) -> None:
     """One instruction at a time: the same output at the same virtual time."""
     with hv.Machine() as machine:
         machine.engine.set_stepping(True)
-        domain = machine.create(images / name, vcpus=VCPUS[name])
+        domain = machine.create(images / name, **MADE_FOR[name])
         machine.run(timeout=30)
         stepped = domain.exit_code, domain.console.output.decode(), machine.now_ns
     assert stepped == boot(images / name)
@@ -88,7 +89,7 @@ def test_all_at_once(images: Path) -> None:
     """Guests on one machine do not disturb each other; only the clock is shared."""
     together = [guest for guest in HEADERS if guest["name"] not in TIMED]
     with hv.Machine() as machine:
-        domains = [machine.create(images / guest["name"], vcpus=guest["vcpus"]) for guest in together]
+        domains = [machine.create(images / guest["name"], **MADE_FOR[guest["name"]]) for guest in together]
         machine.run(timeout=60)
         for guest, domain in zip(together, domains, strict=True):
             assert (domain.exit_code, domain.console.output.decode()) == (guest["exit"], guest["output"]), guest["name"]
@@ -133,10 +134,10 @@ def test_console_echo_echoes(text: str, images: Path) -> None:
 
 
 def test_package_has_these_guests() -> None:
-    packaged = {g.name: (g.title, g.summary, g.expected, g.vcpus, g.output) for g in bundled()}
+    packaged = {g.name: (g.title, g.summary, g.expected, g.vcpus, list(g.pirqs), g.output) for g in bundled()}
     if not packaged:
         pytest.skip("the package was built in place, without its guests")
-    headers = {h["name"]: (h["title"], h["summary"], h["exit"], h["vcpus"], h["output"]) for h in HEADERS}
+    headers = {h["name"]: (h["title"], h["summary"], h["exit"], h["vcpus"], h["pirqs"], h["output"]) for h in HEADERS}
     assert packaged == headers, "the package's guests are old: build it again"
     assert boot("hello")[:2] == (0, HEADERS[NAMES.index("hello")]["output"])
 
