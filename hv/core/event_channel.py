@@ -56,6 +56,7 @@ class Ports(Protocol):
     def set_virq_port(self, vcpu: int, virq: int, port: int) -> None: ...
     def virq_port(self, vcpu: int, virq: int) -> int: ...
     def vcpu_state(self, vcpu: int) -> str: ...
+    def upcall_state(self, vcpu: int) -> tuple[int, int, int]: ...
     def raise_port(self, port: int) -> None: ...
     def leave_fifo(self) -> None: ...
 
@@ -74,6 +75,7 @@ class Row:
     priority: int | None  # None with the 2-level ABI
     sent: int  # events that made it pending
     merged: int  # events that found it pending already
+    lost: bool = False  # 2-level: pending and not masked, but the selector bit is clear: nobody looks at it again
 
     @property
     def delivered(self) -> int:
@@ -83,8 +85,13 @@ class Row:
     @property
     def hint(self) -> str:
         """Why nothing happens, where an event waits that can not arrive; else empty."""
+        if self.lost:
+            return (
+                "dead: it is pending and not masked, but its selector bit is clear, so no upcall will come; was it "
+                "unmasked without a look at pending, or the selector cleared before it was read?"
+            )
         if self.pending and self.masked and self.vcpu_state == "blocked":
-            return f"stuck: pending but masked, and vCPU {self.vcpu} sleeps until an upcall: unmask it"
+            return f"stuck: it is pending but masked, and vCPU {self.vcpu} sleeps until an upcall: unmask it"
         return ""
 
 
@@ -268,4 +275,12 @@ class EventChannels:
             abi.EVTCHNSTAT_ipi: f"vCPU {vcpu}",
         }[state]
         vcpu_state = self.ports.vcpu_state(vcpu) if vcpu < self.ports.nr_vcpus else "runnable"
-        return Row(port, STATES[state], target, vcpu, vcpu_state, pending, masked, priority, sent, merged)
+        lost = pending and not masked and priority is None and self._nobody_looks(port, vcpu)
+        return Row(port, STATES[state], target, vcpu, vcpu_state, pending, masked, priority, sent, merged, lost)
+
+    def _nobody_looks(self, port: int, vcpu: int) -> bool:
+        """2-level: whether the selector bit is clear, and the vCPU is not in a handler that has just read it."""
+        if vcpu >= self.ports.nr_vcpus:  # domain 0, which has none
+            return False
+        _, mask, selector = self.ports.upcall_state(vcpu)
+        return not mask and not selector >> (port // 64) & 1

@@ -24,6 +24,7 @@ PRESENT, WRITE, FETCH = 1, 2, 16  # page-fault error code
 UNDEFINED, PROTECTION, PAGE_FAULT = 6, 13, 14
 PAGE_TABLES = ("l1", "l2", "l3", "l4")
 SET_TRAP_TABLE = hypercalls.BY_NAME["set_trap_table"].number
+IRET = hypercalls.BY_NAME["iret"].number
 REPEATED = 4  # the same exception so often in a row is a loop
 
 # Instructions that Xen answers with #GP in a guest's kernel, and what to do instead.
@@ -289,3 +290,20 @@ def no_trap_table(crash: Crash) -> str | None:
 
 def _has_called(crash: Crash, number: int) -> bool:
     return number in crash.guest.hypercall_counts
+
+
+# --- events: what the guest itself found wrong
+
+
+@recogniser
+def event_handler_without_iret(crash: Crash) -> str | None:
+    counts = crash.guest.hypercall_counts
+    pending, masked, _ = crash.guest.upcall_state(crash.vcpu)
+    if not (pending and masked) or not crash.guest.vcpu_counters(crash.vcpu)["upcalls"] or IRET in counts:
+        return None
+    return "an upcall masks events until the hypercall iret, which this guest has never made: it gets no more of them"
+
+
+@recogniser
+def event_that_never_arrives(crash: Crash) -> str | None:
+    return next((f"event channel {row.port} is {row.hint}" for row in crash.domain.events if row.lost), None)

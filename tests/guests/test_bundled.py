@@ -32,7 +32,10 @@ HINTS = {
     "broken-no-handler": "no row in it for vector 0x0",
     "broken-null": "a call through a null pointer, from main+",
     "broken-page-table": "use mmu_update or update_va_mapping",
+    "broken-selector": "the selector cleared before it was read",
     "broken-stack": "nothing is mapped there",
+    "broken-unmask": "unmasked without a look at pending",
+    "broken-upcall": "masks events until the hypercall iret",
     "crash": "has never called set_trap_table",
 }
 
