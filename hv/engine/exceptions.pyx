@@ -17,6 +17,8 @@ from hv.engine.emulate cimport forced_cpuid, privileged
 from hv.engine.hypercall cimport drain_host_events
 from hv.engine.traps cimport deliver_events, inject, inject_interrupt
 from hv.engine.unicorn cimport SEG_CS, hv_env
+from hv.fastpath.memory cimport HV_END, PERDOMAIN_START, PF_RESERVED, PF_USER, canonical
+from hv.fastpath.paging cimport map_ldt_page
 from hv.fastpath.state cimport PAGE_SIZE, domain_t, machine_t, trap_t, vcpu_t
 
 cdef enum:
@@ -30,6 +32,7 @@ cdef enum:
     VECTOR_PF = 14
     VECTOR_INT80 = 0x80
     ERROR_IDT = 2
+    SELECTOR_LDT = 4
     DR6_BS = 0x4000
 
 
@@ -94,6 +97,8 @@ cdef void _fault(vcpu_t *v, int vector, uint32_t error) noexcept nogil:
         return
     if vector == VECTOR_UD and (forced_cpuid(v) or _icebp(v)):
         return
+    if vector == VECTOR_PF and not error & (PF_USER | PF_RESERVED) and _descriptor_fault(v, error):
+        return
     if vector == VECTOR_NM:
         set_task_switched(v, False)
     if vector == VECTOR_DB:
@@ -108,3 +113,21 @@ cdef bint _icebp(vcpu_t *v) noexcept nogil:
         (<hv_env *>v.domain.env).eip += length
         inject(v, VECTOR_DB, 0)
     return length != 0
+
+
+cdef bint _descriptor_fault(vcpu_t *v, uint32_t error) noexcept nogil:
+    """Where the CPU itself has read a descriptor in vain: map a page of the LDT, or answer as the descriptor's #GP or #PF."""
+    cdef hv_env *env = <hv_env *>v.domain.env
+    cdef uint64_t offset = env.cr[2] - PERDOMAIN_START - (<uint64_t>v.id << 17)
+    cdef uint64_t ldt = offset - 16 * PAGE_SIZE
+    if not PERDOMAIN_START <= env.cr[2] < HV_END or offset >= 32 * PAGE_SIZE:
+        return False
+    if offset < 16 * PAGE_SIZE:
+        inject(v, VECTOR_GP, offset & 0xfff8)
+    elif not map_ldt_page(v, ldt):
+        if canonical(v.ldt_base + ldt):
+            env.cr[2] = v.ldt_base + ldt
+            inject(v, VECTOR_PF, error)
+        else:
+            inject(v, VECTOR_GP, (ldt & 0xfff8) | SELECTOR_LDT)
+    return True

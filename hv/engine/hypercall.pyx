@@ -13,13 +13,13 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from xen_abi cimport *
 from hv.engine.clock cimport HYPERCALL_TICKS, forget_watch, set_periodic, set_poll_timeout, set_singleshot, stop_singleshot
 from hv.engine.cpu cimport flush_page, flush_tlb, get_flags, leave_now, restart_block, set_task_switched
-from hv.engine.traps cimport deliver_events, iret, load_segment, segment_base, set_flat_segments, syscall_entry
+from hv.engine.traps cimport deliver_events, iret, load_ldt, load_segment, segment_base, set_flat_segments, syscall_entry
 from hv.engine.unicorn cimport *
 from hv.fastpath.evtchn cimport poll as poll_port, send, unmask
 from hv.fastpath.frames cimport get_page
 from hv.fastpath.memory cimport canonical, HV_END, HV_START, copy_from_guest, copy_to_guest, frame_pointer, frame_written, owns
 from hv.fastpath.now cimport system_time
-from hv.fastpath.paging cimport (get_page_and_type, new_root, new_user_root, pin, put_page_and_type, unpin, update_l1_of,
+from hv.fastpath.paging cimport (get_page_and_type, new_root, new_user_root, pin, put_page_and_type, unmap_ldt, unpin, update_l1_of,
                                  write_entry)
 from hv.fastpath.state cimport *
 from hv.fastpath.vcpu cimport runstate_now
@@ -234,9 +234,10 @@ cdef int _set_ldt(vcpu_t *v, uint64_t base, uint32_t entries) noexcept nogil:
     if base & (PAGE_SIZE - 1) or entries > 8192 or HV_START <= base < HV_END or not canonical(base):
         return -XEN_EINVAL
     if v.ldt_base != base or v.ldt_entries != entries:
+        unmap_ldt(v)
         v.ldt_base = base
         v.ldt_entries = entries
-        v.domain.need_flush = 1
+        load_ldt(v, <hv_env *>v.domain.env)
     return 0
 
 

@@ -18,7 +18,7 @@ from hv.engine.cpuid cimport guest_cpuid
 from hv.engine.emulate cimport guest_cr4
 from hv.engine.exceptions cimport on_exception
 from hv.engine.hypercall cimport PREEMPTED, drain_host_events, on_syscall
-from hv.engine.traps cimport deliver_events, flat_segments, reload_segments, set_flat_segments
+from hv.engine.traps cimport deliver_events, flat_segments, load_ldt, reload_segments, set_flat_segments
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash, shutdown
 from hv.fastpath.evtchn cimport (PORTS_A_BUCKET, close_port, free_port, is_usable, ops_host, raise_virq, send, set_pending,
@@ -650,6 +650,7 @@ cdef class GuestDomain:
         env.eflags = (r.rflags & ~<uint64_t>FLAG_IOPL) | FLAG_IF | 2
         env.gdt.base = 0xffff820000000000 + (<uint64_t>v.id << 17)
         env.gdt.limit = 0xffff
+        load_ldt(v, env)
         for segment in (SEG_ES, SEG_DS, SEG_FS, SEG_GS):
             memset(&env.segs[<int>segment], 0, sizeof(hv_segment))
         env.segs[SEG_FS].base = c.fs_base

@@ -12,5 +12,6 @@ cdef void toggle_mode(vcpu_t *v) noexcept nogil
 cdef void reload_segments(vcpu_t *v) noexcept nogil              # at a context switch
 cdef void set_flat_segments(vcpu_t *v) noexcept nogil
 cdef void flat_segments(hv_env *env, bint kernel_mode) noexcept nogil
+cdef void load_ldt(vcpu_t *v, hv_env *env) noexcept nogil
 cdef int load_segment(vcpu_t *v, int segment, uint32_t selector) noexcept nogil
 cdef uint64_t segment_base(vcpu_t *v, uint32_t selector) noexcept nogil

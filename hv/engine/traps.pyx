@@ -15,6 +15,7 @@ from hv.engine.cpu cimport flush_tlb, get_flags, set_flags, set_ring
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash
 from hv.fastpath.memory cimport canonical, HV_END, HV_START, PF_USER, PERDOMAIN_START, copy_from_guest, copy_to_guest, frame_pointer, walk, walk_t, ACCESS_READ, WALK_OK
+from hv.fastpath.paging cimport map_ldt_page
 from hv.fastpath.state cimport ENTRY_UPCALL, HISTORY, PAGE_SIZE, charged, domain_t, entry_record_t, trap_t, vcpu_t
 
 from hv.abi import vectors
@@ -52,12 +53,18 @@ cdef void flat_segments(hv_env *env, bint kernel_mode) noexcept nogil:
     env.hflags |= RING_KERNEL if kernel_mode else RING_USER
 
 
+cdef void load_ldt(vcpu_t *v, hv_env *env) noexcept nogil:
+    """Where the CPU finds the vCPU's LDT, and how long it is."""
+    env.ldt.base = PERDOMAIN_START + (<uint64_t>v.id << 17) + 16 * PAGE_SIZE
+    env.ldt.limit = v.ldt_entries * 8 - 1 if v.ldt_entries else 0
+
+
 cdef int _read_descriptor(vcpu_t *v, uint32_t selector, uint64_t *descriptor) noexcept nogil:
     """0, or -1 where the table has no such entry."""
     cdef uint64_t va = PERDOMAIN_START + (<uint64_t>v.id << 17) + (selector & 0xfff8)
     cdef walk_t w
     if selector & 4:
-        if selector >> 3 >= v.ldt_entries:
+        if not map_ldt_page(v, selector & 0xfff8):
             return -1
         va += 16 * PAGE_SIZE
     if walk(v, v.kernel_root, va, ACCESS_READ, False, &w) != WALK_OK:

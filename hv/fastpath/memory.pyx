@@ -54,24 +54,19 @@ cdef int _descriptor_page(vcpu_t *v, uint64_t va, int access, walk_t *w) noexcep
     """A page of a vCPU's GDT (16 pages) or LDT (16 pages); only the CPU itself may read it."""
     cdef uint64_t page = (va - PERDOMAIN_START) >> PAGE_SHIFT
     cdef vcpu_t *owner
-    cdef walk_t inner
     if page >> 5 >= v.domain.nr_vcpus or access == ACCESS_FETCH:
         return _fail(w, 0, access, False, 1)
     owner = &v.domain.vcpus[page >> 5]
     page &= 31
     if page >= 16:
-        if ((page - 16) << PAGE_SHIFT) >= (<uint64_t>owner.ldt_entries << 3):
-            return _fail(w, 0, access, False, 1)
-        if walk(v, v.kernel_root, owner.ldt_base + ((page - 16) << PAGE_SHIFT), ACCESS_READ, True, &inner) != WALK_OK:
-            return _fail(w, 0, access, False, 1)
-        w.mfn = inner.mfn
+        w.mfn = owner.ldt_frames[page - 16]
     elif page >= 14:
         w.mfn = v.domain.machine.gdt_mfn
-    elif owner.gdt_frames[page]:
-        w.mfn = owner.gdt_frames[page]
     else:
+        w.mfn = owner.gdt_frames[page]
+    if w.mfn == 0:
         return _fail(w, 0, access, False, 1)
-    w.prot = PROT_READ | PROT_WRITE if page < 14 else PROT_READ
+    w.prot = PROT_READ if page == 14 or page == 15 else PROT_READ | PROT_WRITE  # the CPU sets the accessed bit
     w.level = 0
     if access == ACCESS_WRITE and not w.prot & PROT_WRITE:
         return _fail(w, PF_PRESENT, access, False, 1)

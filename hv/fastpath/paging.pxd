@@ -6,6 +6,8 @@ cdef int get_page_and_type(domain_t *d, uint64_t mfn, int type) noexcept nogil
 cdef void put_page_and_type(domain_t *d, uint64_t mfn) noexcept nogil
 cdef int write_entry(domain_t *d, uint64_t address, uint64_t value, bint preserve_ad) noexcept nogil
 cdef int write_descriptor(domain_t *d, uint64_t address, uint64_t value) noexcept nogil
+cdef bint map_ldt_page(vcpu_t *v, uint64_t offset) noexcept nogil
+cdef void unmap_ldt(vcpu_t *v) noexcept nogil
 cdef int update_l1_of(vcpu_t *v, uint64_t va, uint64_t value) noexcept nogil
 cdef int pin(domain_t *d, uint64_t mfn, int type) noexcept nogil
 cdef int unpin(domain_t *d, uint64_t mfn) noexcept nogil

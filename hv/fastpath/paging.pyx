@@ -261,6 +261,36 @@ cdef int write_descriptor(domain_t *d, uint64_t address, uint64_t value) noexcep
     return 0
 
 
+# --- LDTs ---------------------------------------------------------------------------------------------------------
+
+cdef bint map_ldt_page(vcpu_t *v, uint64_t offset) noexcept nogil:
+    """Before the CPU reads the LDT there: False where nothing is mapped, or the frame can not hold descriptors now."""
+    cdef walk_t w
+    cdef uint64_t page = offset >> PAGE_SHIFT
+    if offset >> 3 >= v.ldt_entries:
+        return False
+    if v.ldt_frames[page]:
+        return True
+    if walk(v, v.kernel_root, v.ldt_base + (page << PAGE_SHIFT), ACCESS_LOOK, True, &w) != WALK_OK:
+        return False
+    if get_page_and_type(v.domain, w.mfn, TYPE_SEGDESC):
+        return False
+    v.ldt_frames[page] = w.mfn
+    return True
+
+
+cdef void unmap_ldt(vcpu_t *v) noexcept nogil:
+    """The CPU reads its pages anew, and until then the guest may use them otherwise."""
+    cdef uint64_t mfn
+    cdef int i
+    for i in range(16):
+        mfn = v.ldt_frames[i]
+        if mfn:
+            v.ldt_frames[i] = 0
+            put_page_and_type(v.domain, mfn)
+            v.domain.need_flush = 1
+
+
 cdef int update_l1_of(vcpu_t *v, uint64_t va, uint64_t value) noexcept nogil:
     """update_va_mapping: the L1 entry that maps `va` under the kernel's root."""
     cdef domain_t *d = v.domain
@@ -311,6 +341,7 @@ cdef int new_root(vcpu_t *v, uint64_t mfn) noexcept nogil:
     rc = get_page_and_type(v.domain, mfn, TYPE_L4)
     if rc:
         return rc
+    unmap_ldt(v)
     v.kernel_root = mfn
     if old:
         put_page_and_type(v.domain, old)

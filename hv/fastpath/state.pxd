@@ -146,6 +146,7 @@ ctypedef struct vcpu_t:
     uint32_t gdt_entries
     uint32_t ldt_entries
     uint64_t ldt_base
+    uint64_t ldt_frames[16]  # of its pages that the CPU has read; each holds a reference as segment descriptors
     uint64_t singleshot      # deadlines in ticks; 0 is unarmed
     uint64_t periodic
     uint64_t period          # ns; 0 is none
