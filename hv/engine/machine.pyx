@@ -261,9 +261,10 @@ cdef class Engine:
             return None
         return max(0, <int64_t>(self.m.wake_at // TICKS_PER_NS) - (host_ns() - self.m.host_offset))
 
-    def align_host_clock(self):
-        """Make now the host's moment of the current virtual time (paced and host clocks, before a first run)."""
-        self.m.host_offset = host_ns() - <int64_t>(charged(&self.m) // TICKS_PER_NS)
+    @property
+    def host_age_ns(self):
+        """ns of the host's clock since the machine was made: what system time is, or with the paced clock catches up to."""
+        return host_ns() - self.m.host_offset
 
     # --- memory
 

@@ -220,7 +220,7 @@ class Domain:
     def _shared_info(self) -> None:
         shared = xen.shared_info.from_buffer(self.engine.page(self.guest.shared_mfn))
         virtual = self.engine.clock == "virtual"
-        now = BOOT_EPOCH * 10**9 if virtual else time.time_ns() - self.engine.now_ns
+        now = BOOT_EPOCH * 10**9 if virtual else time.time_ns() - self.engine.host_age_ns
         shared.wc_version = 2
         shared.wc_sec, shared.wc_nsec = (now // 10**9) & 0xFFFFFFFF, now % 10**9
         shared.wc_sec_hi = now // 10**9 >> 32
