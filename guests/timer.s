@@ -34,6 +34,7 @@ main:
         print_dec %rax
         println
         hypercall event_channel_op, $EVTCHNOP_unmask, $timer + evtchn_bind_virq_port
+        hypercall vcpu_op, $VCPUOP_stop_periodic_timer, $0      # every vCPU is made with one, of 10 ms
 
         call    system_time
         mov     %rax, %r12                      # r12: when it began

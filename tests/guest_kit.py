@@ -88,6 +88,7 @@ PUPPET = """
         use_shared_info
 main:   call    map_shared_info
         hypercall set_trap_table, $traps
+        hypercall vcpu_op, $VCPUOP_stop_periodic_timer, $0
 1:      hypercall sched_op, $SCHEDOP_poll, $poll
         xor     %eax, %eax
         xchg    %rax, go

@@ -6,6 +6,7 @@ cdef enum:
     HYPERCALL_TICKS = 400        # what a hypercall costs in virtual time: 100 ns
     EXCEPTION_TICKS = 400        # what an exception costs: 100 ns
     QUANTUM_TICKS = 4000000      # 1 ms
+    FIRST_PERIOD = 10000000      # ns: the periodic timer that every PV vCPU is made with
 
 cdef void rearm(machine_t *m) noexcept nogil
 cdef void block(machine_t *m, uint64_t address, uint32_t size) noexcept nogil

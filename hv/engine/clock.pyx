@@ -7,7 +7,7 @@ Rules:
 * A deadline is the first instruction boundary with now >= deadline: near it, blocks of one instruction run.
 * When nothing can run, the clock moves to the next deadline at once (virtual), or waits for the host (paced, host).
 * The host is looked at only at block boundaries, and looking changes nothing the guest can see.
-* Timers are Xen's: a periodic one only ticks while its vCPU has the CPU, and starts with an event where the last is a
+* Timers are Xen's: every vCPU is made with a periodic one of 10 ms, which kernels stop. It only ticks while its vCPU has the CPU, and starts with an event where the last is a
   period or more ago; a poll's timeout stays armed behind its end.
 
 Behaviour of timers: Xen 4.17, common/sched/core.c. Units: hv/fastpath/now.pyx; docs/time.md defines them for users.

@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 from xen_abi cimport *
-from hv.engine.clock cimport (QUANTUM_TICKS, block, fire_timers, idle, next_runnable, in_its_slice, rearm, switch_to)
+from hv.engine.clock cimport (FIRST_PERIOD, QUANTUM_TICKS, block, fire_timers, idle, next_runnable, in_its_slice, rearm, switch_to)
 from hv.engine.cpu cimport (close_instance, enter, flush_tlb, get_flags, handlers, load_context, open_instance,
                             save_context, set_flags)
 from hv.engine.cpuid cimport guest_cpuid
@@ -441,6 +441,7 @@ cdef class GuestDomain:
             d.vcpus[i].info.evtchn_upcall_mask = 1
             d.vcpus[i].pause = PAUSE_DOWN
             d.vcpus[i].runstate.state = RUNSTATE_offline
+            d.vcpus[i].period = FIRST_PERIOD
             d.vcpus[i].runstate.state_entry_time = system_time(d.machine)
 
     cdef domain_t *_live(self) except NULL:

@@ -36,7 +36,7 @@ def watchdog(call: Call, argument: sched.sched_watchdog) -> int:
     if argument.id == 0:
         free = next((i for i in range(WATCHDOGS) if not guest.watchdog_in_use(i)), None)
         if free is None:
-            return -XEN_ENOSPC
+            return -XEN_ENOSPC & 0xFFFFFFFF  # as an unsigned int: Xen 4.17 really does
         guest.set_watchdog(free, argument.timeout)
         return free + 1
     index = argument.id - 1

@@ -39,7 +39,9 @@ main:   call    map_shared_info
         shl     $12, %rax
         mov     %rax, context + vcpu_guest_context_ctrlreg + 3 * 8
         mov     $1, %ebx
+        hypercall vcpu_op, $VCPUOP_stop_periodic_timer, $0
 1:      mov     %rbx, context + vcpu_guest_context_user_regs + cpu_user_regs_rbx
+        hypercall vcpu_op, $VCPUOP_stop_periodic_timer, %rbx
         hypercall vcpu_op, $VCPUOP_initialise, %rbx, $context
         hypercall vcpu_op, $VCPUOP_up, %rbx
         inc     %ebx
