@@ -17,7 +17,7 @@ from hv.engine.emulate cimport forced_cpuid, privileged
 from hv.engine.hypercall cimport drain_host_events
 from hv.engine.traps cimport deliver_events, inject, inject_interrupt
 from hv.engine.unicorn cimport SEG_CS, hv_env
-from hv.fastpath.memory cimport HV_END, PERDOMAIN_START, PF_RESERVED, PF_USER, canonical
+from hv.fastpath.memory cimport HV_END, LDT_OFFSET, PERDOMAIN_START, PF_RESERVED, PF_USER, canonical
 from hv.fastpath.paging cimport map_ldt_page
 from hv.fastpath.state cimport PAGE_SIZE, domain_t, machine_t, trap_t, vcpu_t
 
@@ -119,10 +119,10 @@ cdef bint _descriptor_fault(vcpu_t *v, uint32_t error) noexcept nogil:
     """Where the CPU itself has read a descriptor in vain: map a page of the LDT, or answer as the descriptor's #GP or #PF."""
     cdef hv_env *env = <hv_env *>v.domain.env
     cdef uint64_t offset = env.cr[2] - PERDOMAIN_START - (<uint64_t>v.id << 17)
-    cdef uint64_t ldt = offset - 16 * PAGE_SIZE
-    if not PERDOMAIN_START <= env.cr[2] < HV_END or offset >= 32 * PAGE_SIZE:
+    cdef uint64_t ldt = offset - LDT_OFFSET
+    if not PERDOMAIN_START <= env.cr[2] < HV_END or offset >= 2 * LDT_OFFSET:
         return False
-    if offset < 16 * PAGE_SIZE:
+    if offset < LDT_OFFSET:
         inject(v, VECTOR_GP, offset & 0xfff8)
     elif not map_ldt_page(v, ldt):
         if canonical(v.ldt_base + ldt):

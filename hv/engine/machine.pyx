@@ -574,6 +574,7 @@ cdef class GuestDomain:
         v.initialised = 1
         env.gdt.base = 0xffff820000000000 + (<uint64_t>vcpu << 17)
         env.gdt.limit = 0xffff
+        load_ldt(v, env)
         env.eip = rip
         env.regs[RSP] = rsp
         env.regs[RSI] = rsi

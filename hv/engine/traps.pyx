@@ -14,7 +14,7 @@ from xen_abi cimport xen_iret_context, VMASST_TYPE_architectural_iopl
 from hv.engine.cpu cimport flush_tlb, get_flags, set_flags, set_ring
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash
-from hv.fastpath.memory cimport canonical, HV_END, HV_START, PF_USER, PERDOMAIN_START, copy_from_guest, copy_to_guest, frame_pointer, walk, walk_t, ACCESS_READ, WALK_OK
+from hv.fastpath.memory cimport canonical, HV_END, HV_START, LDT_OFFSET, PF_USER, PERDOMAIN_START, copy_from_guest, copy_to_guest, frame_pointer, walk, walk_t, ACCESS_READ, WALK_OK
 from hv.fastpath.paging cimport map_ldt_page
 from hv.fastpath.state cimport ENTRY_UPCALL, HISTORY, PAGE_SIZE, charged, domain_t, entry_record_t, trap_t, vcpu_t
 
@@ -55,7 +55,7 @@ cdef void flat_segments(hv_env *env, bint kernel_mode) noexcept nogil:
 
 cdef void load_ldt(vcpu_t *v, hv_env *env) noexcept nogil:
     """Where the CPU finds the vCPU's LDT, and how long it is."""
-    env.ldt.base = PERDOMAIN_START + (<uint64_t>v.id << 17) + 16 * PAGE_SIZE
+    env.ldt.base = PERDOMAIN_START + (<uint64_t>v.id << 17) + LDT_OFFSET
     env.ldt.limit = v.ldt_entries * 8 - 1 if v.ldt_entries else 0
 
 
@@ -66,7 +66,7 @@ cdef int _read_descriptor(vcpu_t *v, uint32_t selector, uint64_t *descriptor) no
     if selector & 4:
         if not map_ldt_page(v, selector & 0xfff8):
             return -1
-        va += 16 * PAGE_SIZE
+        va += LDT_OFFSET
     if walk(v, v.kernel_root, va, ACCESS_READ, False, &w) != WALK_OK:
         return -1
     descriptor[0] = (<uint64_t *>(frame_pointer(v.domain.machine, w.mfn) + (va & (PAGE_SIZE - 1) & ~<uint64_t>7)))[0]

@@ -30,6 +30,9 @@ cdef enum:                   # page-table entry bits
     PTE_GLOBAL = 0x100
 
 cdef enum:
+    LDT_OFFSET = 0x10000     # of a vCPU's LDT behind its GDT
+
+cdef enum:
     PROT_READ = 1
     PROT_WRITE = 2
     PROT_EXEC = 4

@@ -82,8 +82,11 @@ cdef int _hypervisor_page(vcpu_t *v, uint64_t va, int access, bint user, walk_t 
         w.prot = PROT_READ
         w.level = 0
         return WALK_OK
-    if not user and va >= PERDOMAIN_START:
-        return _descriptor_page(v, va, access, w)
+    if va >= PERDOMAIN_START:
+        if not user:
+            return _descriptor_page(v, va, access, w)
+        if va < PERDOMAIN_START + (<uint64_t>v.domain.nr_vcpus << 17) and not va & LDT_OFFSET:
+            return _fail(w, PF_PRESENT, access, user, 1)        # a GDT: mapped, but not for the guest
     return _fail(w, 0, access, user, 4)
 
 

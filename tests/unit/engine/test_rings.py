@@ -68,7 +68,7 @@ def test_the_kernel_finds_ring_3() -> None:
         "iretq keeps the stack: yes",
         "cs 0xe033, lar 0xc0f300, lsl 0xffffffff, verr yes",
         "verw of code NO",
-        "descriptor page: #PF, error 0x0",
+        "descriptor page: #PF, error 0x1",
     ]
     assert code == 0
 
