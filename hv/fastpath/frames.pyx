@@ -123,13 +123,15 @@ cdef int get_page(domain_t *d, uint64_t mfn) noexcept nogil:
 
 
 cdef void put_page(machine_t *m, uint64_t mfn) noexcept nogil:
-    cdef uint32_t i
+    cdef uint32_t i, owner = m.frames[mfn].owner
     assert m.frames[mfn].count > 0
     m.frames[mfn].count -= 1
     if m.frames[mfn].count == 0:
         free_frame(m, mfn)
         for i in range(m.nr_domains):       # nobody's TLB may still reach it
             m.domains[i].need_flush = 1
+            if m.domains[i].domid + 1 == owner:
+                m.domains[i].nr_pages -= 1  # until now it counted, given back or not
 
 
 cdef int release_page(domain_t *d, uint64_t mfn) noexcept nogil:
@@ -141,6 +143,5 @@ cdef int release_page(domain_t *d, uint64_t mfn) noexcept nogil:
     if not f.flags & FRAME_ALLOCATED:
         return -XEN_EINVAL
     f.flags &= ~FRAME_ALLOCATED
-    d.nr_pages -= 1
     put_page(d.machine, mfn)
     return 0

@@ -1148,6 +1148,8 @@ def test_a_reservation_starts_where_the_command_says() -> None:
     """Bits 6 and up of the command: the first extent to look at. Extent 0 stays the guest's."""
     with puppet() as p:
         frames = [p.mfn(p.page(index)) for index in (1, 2)]
+        for index in (1, 2):
+            assert p.map(p.page(index), 0, 0) == 0
         before = p.guest.nr_pages
         request = struct.pack("<QQIIH6x", p.place(u64(*frames)), 2, 0, 0, DOMID_SELF)
         assert p.hypercall("memory_op", 1 | 1 << 6, request) == 2
