@@ -85,7 +85,7 @@ def test_exception(instruction: str, vector: int, expected: str) -> None:
     assert raised(instruction, vector) == expected
 
 
-# Two vCPUs; the first loads DS with a descriptor that it then takes away. When it is its turn again, DS can not be loaded.
+# DS is loaded with a descriptor that is then taken away. At the next switch to the vCPU, DS can not be loaded.
 FAILSAFE = """
         use_shared_info
 main:   call    map_shared_info

@@ -317,9 +317,10 @@ for name, address in {
         row(f"write to {name}", lambda p, a=address: lambda: p.store(a, 0), "#13 error 0x0")
         row(f"read from {name}", lambda p, a=address: lambda: p.load(a), "#13 error 0x0")
     else:
-        row(f"write to {name}", lambda p, a=address: lambda: p.store(a, 0), "#14 error 0x2")
-        row(f"read from {name}", lambda p, a=address: lambda: p.load(a), "#14 error 0x0")
-        row(f"jump to {name}", lambda p, a=address: lambda: p.execute(a), "#14 error 0x10")
+        mapped = name == "the descriptor tables"  # for Xen, not for the guest
+        row(f"write to {name}", lambda p, a=address: lambda: p.store(a, 0), f"#14 error {2 | mapped:#x}")
+        row(f"read from {name}", lambda p, a=address: lambda: p.load(a), f"#14 error {0 | mapped:#x}")
+        row(f"jump to {name}", lambda p, a=address: lambda: p.execute(a), f"#14 error {16 | mapped:#x}")
 row("jump into the M2P", lambda p: lambda: p.execute(MACHPHYS), "#14 error 0x11")
 
 # --- pinning garbage
