@@ -30,6 +30,7 @@ DIFFERENT_LINES = {
     },
     "runstate": {
         "the times of vCPU 0": "domain 0's vCPUs are not made at the same time",
+        "slept": "real time passes: it may wake late",
         "vCPU 1 computed": "this CPU's speed",
         "vCPU 0 waited": "the same, and Xen's scheduler",
     },
