@@ -21,8 +21,7 @@ from hv.fastpath.now cimport system_time
 from hv.fastpath.state cimport PAUSE_BLOCKED
 
 cdef enum:
-    ENTRY_TIME_AT = 8                   # of state_entry_time in vcpu_runstate_info
-    UPDATE_FLAG_AT = ENTRY_TIME_AT + 7  # the byte with XEN_RUNSTATE_UPDATE
+    UPDATE_FLAG_AT = 15     # in vcpu_runstate_info: the last byte of state_entry_time, with XEN_RUNSTATE_UPDATE
 
 
 # --- pause flags --------------------------------------------------------------------------------------------------
