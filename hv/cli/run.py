@@ -68,9 +68,10 @@ def command(images: tuple[str, ...], core: str | None, events: bool, options: Gu
                     outcome = machine.run_until(lambda: False, options.timeout, options.until)
         except Left:
             return exit_codes.OK
+        code = _report(machine, outcome, options)
         if events:
             show(machine.domains)
-        return _report(machine, outcome, options)
+        return code
 
 
 def _standard_input() -> int | None:

@@ -205,9 +205,7 @@ class EventChannels:
         other = self._domain(detail) if state == abi.EVTCHNSTAT_interdomain else None
         if other is not None:
             _, vcpu, _, _, reserved, _ = other.ports.port(remote_port)
-            other.ports.set_port(
-                remote_port, abi.EVTCHNSTAT_unbound, vcpu, self.ports.domid, reserved=reserved
-            )
+            other.ports.set_port(remote_port, abi.EVTCHNSTAT_unbound, vcpu, self.ports.domid, reserved=reserved)
         return 0
 
     def _close_all(self) -> None:
