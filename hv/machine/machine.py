@@ -69,10 +69,11 @@ class Domain0:
 
     def connect(self, guest: GuestDomain, port: int) -> int:
         """Connect a port of a new domain to a fresh one here; the number of that."""
+        if not 0 < port < guest.nr_ports or guest.port(port)[0] != evtchn.EVTCHNSTAT_closed:
+            raise ConfigError(f"domain {guest.domid} has no free event channel {port} below {guest.nr_ports}")
         own = self.events.alloc_unbound(guest.domid)
         if own < 0:
             raise ConfigError("domain 0 has no event channel left: the machine has too many domains")
-        assert guest.port(port)[0] == evtchn.EVTCHNSTAT_closed
         guest.set_port(port, evtchn.EVTCHNSTAT_interdomain, 0, 0, own, self.guest, True)
         self.guest.set_port(own, evtchn.EVTCHNSTAT_interdomain, 0, guest.domid, port, guest)
         return own
