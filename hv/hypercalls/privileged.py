@@ -9,7 +9,7 @@ import struct
 from hv.abi.errno import XEN_EACCES, XEN_EPERM
 from hv.hypercalls.registry import Call, hypercall
 
-PLATFORM_VERSION, PLATFORM_SIZE = 0x03000000, 136
+PLATFORM_VERSION, PLATFORM_SIZE = 0x03000001, 136
 SYSCTL_VERSION, SYSCTL_SIZE = 0x15, 136
 DOMCTL_VERSION, DOMCTL_SIZE = 0x15, 144
 
