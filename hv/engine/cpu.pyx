@@ -24,7 +24,8 @@ from hv.engine.unicorn cimport *
 from hv.fastpath.breakpoints cimport arm, stops_in_page, watches, watches_page
 from hv.fastpath.memory cimport (ACCESS_FETCH, PROT_EXEC, PROT_WRITE, WALK_NONCANONICAL, WALK_OK, active_root, walk,
                                  walk_t, set_code_listener)
-from hv.fastpath.state cimport CONTEXT_SIZE, PAGE_SHIFT, PAGE_SIZE, domain_t, frame_t, machine_t, vcpu_t
+from hv.fastpath.state cimport (CONTEXT_SIZE, PAGE_SHIFT, PAGE_SIZE, SEEN_PAGES, domain_t, forget_seen, frame_t, machine_t,
+                                request_flush, vcpu_t)
 from hv.errors import EngineError
 
 cdef extern from * nogil:
@@ -393,6 +394,7 @@ cdef void one_instruction_next(domain_t *d) noexcept nogil:
 
 cdef void flush_tlb(domain_t *d) noexcept nogil:
     d.need_flush = d.need_toggle_flush = 0
+    forget_seen(d)
     tlb_flush_x86_64(d.cpu)
 
 
@@ -403,10 +405,11 @@ cdef void debug_registers_changed(vcpu_t *v) noexcept nogil:
     if breakpoints or v.breakpoints:
         tb_flush_x86_64(v.domain.cpu)
         v.domain.machine.block = NULL
-    v.domain.need_flush = 1
+    request_flush(v.domain)
 
 
 cdef void flush_page(domain_t *d, uint64_t va) noexcept nogil:
+    d.seen[(va >> PAGE_SHIFT) % SEEN_PAGES].tag = 0
     tlb_flush_page_x86_64(d.cpu, va)
 
 

@@ -222,7 +222,7 @@ cdef int64_t hot_update_va_mapping(vcpu_t *v, uint64_t *args) noexcept nogil:
         if copy_from_guest(v, &mask, whom, (v.domain.nr_vcpus + 7) // 8):
             return -XEN_EFAULT
     if kind == UVMF_TLB_FLUSH:
-        v.domain.need_flush = 1
+        request_flush(v.domain)
     else:
         flush_page(v.domain, args[0])
     return 0
@@ -262,7 +262,7 @@ cdef int _flush_operation(vcpu_t *v, xen_mmuext_op *op) noexcept nogil:
         if canonical(op.arg1.linear_addr):
             flush_page(v.domain, op.arg1.linear_addr)
     else:
-        v.domain.need_flush = 1
+        request_flush(v.domain)
     return 0
 
 

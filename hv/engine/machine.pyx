@@ -819,7 +819,7 @@ cdef class GuestDomain:
                 put_page_and_type(self.d, v.gdt_frames[<int>i])
             v.gdt_frames[<int>i] = taken[i] if i < len(taken) else 0
         v.gdt_entries = entries
-        self.d.need_flush = 1
+        request_flush(self.d)
         return 0
 
     def update_descriptor(self, uint64_t address, uint64_t value):

@@ -10,7 +10,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 from xen_abi cimport XEN_EINVAL
 from hv.fastpath.memory cimport frame_pointer, frame_written, owns
-from hv.fastpath.state cimport (FRAME_ALLOCATED, FRAME_VALIDATED, FRAME_XENHEAP, PAGE_SIZE, TYPE_NONE, TYPE_WRITABLE, frame_t)
+from hv.fastpath.state cimport (FRAME_ALLOCATED, FRAME_VALIDATED, FRAME_XENHEAP, PAGE_SIZE, TYPE_NONE, TYPE_WRITABLE, frame_t,
+                                request_flush)
 
 cdef enum:
     CHUNK = 512
@@ -129,7 +130,7 @@ cdef void put_page(machine_t *m, uint64_t mfn) noexcept nogil:
     if m.frames[mfn].count == 0:
         free_frame(m, mfn)
         for i in range(m.nr_domains):       # nobody's TLB may still reach it
-            m.domains[i].need_flush = 1
+            request_flush(m.domains[i])
             if m.domains[i].domid + 1 == owner:
                 m.domains[i].nr_pages -= 1  # until now it counted, given back or not
 

@@ -13,7 +13,7 @@ Specification: Intel SDM 4.5 (4-level paging); Xen's public arch-x86/xen-x86_64.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from hv.fastpath.state cimport PAGE_SHIFT, PAGE_SIZE
+from hv.fastpath.state cimport PAGE_SHIFT, PAGE_SIZE, SEEN_PAGES, seen_t
 
 cdef void (*_code_listener)(machine_t *, uint64_t) noexcept nogil
 
@@ -146,23 +146,38 @@ cdef int _leaf(domain_t *d, uint64_t *slot, uint64_t entry, uint64_t rights, uin
     return WALK_OK
 
 
+cdef int _translate(vcpu_t *v, uint64_t va, int access, uint64_t *mfn) noexcept nogil:
+    """The frame at `va` under the kernel's root: 0, or -1. Walks are remembered for the vCPU that runs."""
+    cdef domain_t *d = v.domain
+    cdef seen_t *seen = &d.seen[(va >> PAGE_SHIFT) % SEEN_PAGES]
+    cdef walk_t w
+    if seen.tag == (va >> PAGE_SHIFT) + 1 and d.current == v and (access == ACCESS_READ or seen.prot & PROT_WRITE):
+        mfn[0] = seen.mfn
+        return 0
+    if HV_START <= va < HV_END:                     # hv's own addresses are never a guest's buffer
+        return -1
+    if walk(v, v.kernel_root, va, access, True, &w) != WALK_OK:
+        return -1
+    if d.current == v:
+        seen.tag, seen.mfn, seen.prot = (va >> PAGE_SHIFT) + 1, w.mfn, w.prot
+    mfn[0] = w.mfn
+    return 0
+
+
 cdef int _copy(vcpu_t *v, uint8_t *host, uint64_t va, uint64_t size, bint to_guest) noexcept nogil:
     cdef machine_t *m = v.domain.machine
-    cdef uint64_t chunk
+    cdef uint64_t chunk, mfn
     cdef uint8_t *page
-    cdef walk_t w
     while size:
-        if HV_START <= va < HV_END:                 # hv's own addresses are never a guest's buffer
-            return -1
-        if walk(v, v.kernel_root, va, ACCESS_WRITE if to_guest else ACCESS_READ, True, &w) != WALK_OK:
+        if _translate(v, va, ACCESS_WRITE if to_guest else ACCESS_READ, &mfn):
             return -1
         chunk = PAGE_SIZE - (va & (PAGE_SIZE - 1))
         if chunk > size:
             chunk = size
-        page = m.ram + (w.mfn << PAGE_SHIFT) + (va & (PAGE_SIZE - 1))
+        page = m.ram + (mfn << PAGE_SHIFT) + (va & (PAGE_SIZE - 1))
         if to_guest:
             memcpy(page, host, chunk)
-            frame_written(m, w.mfn)
+            frame_written(m, mfn)
         else:
             memcpy(host, page, chunk)
         host += chunk

@@ -163,7 +163,8 @@ cdef int get_page_and_type(domain_t *d, uint64_t mfn, int type) noexcept nogil:
     f = &d.machine.frames[mfn]
     if f.type_count == 0:
         if f.type != type:
-            d.need_flush |= f.type == TYPE_WRITABLE     # a stale writable mapping must not outlive this
+            if f.type == TYPE_WRITABLE:                 # a stale writable mapping must not outlive this
+                request_flush(d)
             f.type = type
             f.flags &= ~FRAME_VALIDATED
         f.type_count = 1                                # before validation: its entries may point back here
@@ -191,7 +192,7 @@ cdef void put_page_and_type(domain_t *d, uint64_t mfn) noexcept nogil:
         if TYPE_L1 <= f.type <= TYPE_L4:
             _drop_entries(d, mfn, f.type, 512)
             f.type = TYPE_NONE
-            d.need_flush = 1
+            request_flush(d)
     put_page(d.machine, mfn)
 
 
@@ -219,7 +220,7 @@ cdef int _modify(domain_t *d, int level, uint64_t mfn, uint64_t *slot, uint64_t 
     slot[0] = value | (old & (PTE_ACCESSED | PTE_DIRTY) if preserve_ad else 0)
     _put_target(d, level, old, mfn)
     if level != TYPE_L1:
-        d.need_flush = 1
+        request_flush(d)
     return 0
 
 
@@ -288,7 +289,7 @@ cdef void unmap_ldt(vcpu_t *v) noexcept nogil:
         if mfn:
             v.ldt_frames[i] = 0
             put_page_and_type(v.domain, mfn)
-            v.domain.need_flush = 1
+            request_flush(v.domain)
 
 
 cdef int update_l1_of(vcpu_t *v, uint64_t va, uint64_t value) noexcept nogil:
@@ -335,7 +336,7 @@ cdef int new_root(vcpu_t *v, uint64_t mfn) noexcept nogil:
     """MMUEXT_NEW_BASEPTR and mov to CR3."""
     cdef uint64_t old = v.kernel_root
     cdef int rc
-    v.domain.need_flush = 1
+    request_flush(v.domain)
     if old == mfn:
         return 0
     rc = get_page_and_type(v.domain, mfn, TYPE_L4)

@@ -188,6 +188,14 @@ ctypedef struct entry_record_t:
     uint8_t software         # `int n`
     uint8_t kernel_mode      # whom it interrupted
 
+cdef enum:
+    SEEN_PAGES = 64
+
+ctypedef struct seen_t:      # a translation that a copy from or to the guest has walked for
+    uint64_t tag             # its virtual page number + 1; 0 is none
+    uint64_t mfn
+    uint64_t prot
+
 ctypedef struct domain_t:
     machine_t *machine
     uint32_t domid
@@ -200,6 +208,7 @@ ctypedef struct domain_t:
     void *python             # the GuestDomain object
     uint8_t inside           # between uc_emu_start and its return: rflags are lazy
     uint8_t need_flush       # flush the TLB before the guest goes on
+    seen_t seen[SEEN_PAGES]  # a TLB for hv's own copies, of the vCPU that runs; dropped with the CPU's
     uint8_t need_toggle_flush    # flush it at the next change of mode: there Xen loads CR3
     uint8_t dying            # 1: shut down or crashed, do not run
     uint8_t crashed
@@ -279,3 +288,15 @@ ctypedef struct machine_t:
 cdef inline uint64_t charged(machine_t *m) noexcept nogil:
     """The guests' progress in ticks: the virtual time (the host's clock has another, clock.ticks)."""
     return m.limit - <uint64_t>m.left
+
+
+cdef inline void forget_seen(domain_t *d) noexcept nogil:
+    cdef int i
+    for i in range(SEEN_PAGES):
+        d.seen[i].tag = 0
+
+
+cdef inline void request_flush(domain_t *d) noexcept nogil:
+    """No translation of before may be used: by hv from now on, by the guest when it goes on."""
+    d.need_flush = 1
+    forget_seen(d)
