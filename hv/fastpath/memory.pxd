@@ -1,6 +1,7 @@
 # cython: language_level=3
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from hv.fastpath.state cimport domain_t, frame_t, machine_t, vcpu_t
+from libc.string cimport memcpy
+from hv.fastpath.state cimport PAGE_SHIFT, PAGE_SIZE, SEEN_PAGES, domain_t, frame_t, machine_t, seen_t, vcpu_t
 
 cdef enum:
     ACCESS_READ = 0
@@ -60,9 +61,35 @@ ctypedef struct walk_t:
 
 cdef int walk(vcpu_t *v, uint64_t root, uint64_t va, int access, bint user, walk_t *w) noexcept nogil
 cdef uint64_t active_root(vcpu_t *v) noexcept nogil
-cdef int copy_from_guest(vcpu_t *v, void *to, uint64_t va, uint64_t size) noexcept nogil
-cdef int copy_to_guest(vcpu_t *v, uint64_t va, const void *source, uint64_t size) noexcept nogil
+cdef int read_pages(vcpu_t *v, void *to, uint64_t va, uint64_t size) noexcept nogil
+cdef int write_pages(vcpu_t *v, uint64_t va, const void *source, uint64_t size) noexcept nogil
 cdef uint8_t *frame_pointer(machine_t *m, uint64_t mfn) noexcept nogil
 cdef bint owns(domain_t *d, uint64_t mfn) noexcept nogil
 cdef void frame_written(machine_t *m, uint64_t mfn) noexcept nogil
 cdef void set_code_listener(void (*listener)(machine_t *, uint64_t) noexcept nogil) noexcept
+
+
+cdef inline seen_t *seen_range(vcpu_t *v, uint64_t va, uint64_t size) noexcept nogil:
+    """The remembered walk for a range inside one page, or NULL."""
+    cdef seen_t *seen = &v.domain.seen[(va >> PAGE_SHIFT) % SEEN_PAGES]
+    if seen.tag == (va >> PAGE_SHIFT) + 1 and v.domain.current == v and (va & (PAGE_SIZE - 1)) + size <= PAGE_SIZE:
+        return seen
+    return NULL
+
+
+cdef inline int copy_from_guest(vcpu_t *v, void *to, uint64_t va, uint64_t size) noexcept nogil:
+    """0, or -1 where any byte is not readable by the guest's kernel."""
+    cdef seen_t *seen = seen_range(v, va, size)
+    if seen == NULL:
+        return read_pages(v, to, va, size)
+    memcpy(to, v.domain.machine.ram + (seen.mfn << PAGE_SHIFT) + (va & (PAGE_SIZE - 1)), size)
+    return 0
+
+
+cdef inline int copy_to_guest(vcpu_t *v, uint64_t va, const void *source, uint64_t size) noexcept nogil:
+    """0, or -1 where any byte is not writable by the guest's kernel (bytes before it are written)."""
+    cdef seen_t *seen = seen_range(v, va, size)
+    if seen == NULL or not seen.prot & PROT_WRITE or v.domain.machine.frames[seen.mfn].code:
+        return write_pages(v, va, source, size)
+    memcpy(v.domain.machine.ram + (seen.mfn << PAGE_SHIFT) + (va & (PAGE_SIZE - 1)), source, size)
+    return 0

@@ -186,11 +186,9 @@ cdef int _copy(vcpu_t *v, uint8_t *host, uint64_t va, uint64_t size, bint to_gue
     return 0
 
 
-cdef int copy_from_guest(vcpu_t *v, void *to, uint64_t va, uint64_t size) noexcept nogil:
-    """0, or -1 where any byte is not readable by the guest's kernel."""
+cdef int read_pages(vcpu_t *v, void *to, uint64_t va, uint64_t size) noexcept nogil:
     return _copy(v, <uint8_t *>to, va, size, False)
 
 
-cdef int copy_to_guest(vcpu_t *v, uint64_t va, const void *source, uint64_t size) noexcept nogil:
-    """0, or -1 where any byte is not writable by the guest's kernel (bytes before it are written)."""
+cdef int write_pages(vcpu_t *v, uint64_t va, const void *source, uint64_t size) noexcept nogil:
     return _copy(v, <uint8_t *>source, va, size, True)
