@@ -2,7 +2,7 @@
 
 The guest of guest_kit makes the calls, each row on a machine of its own. An argument that is bytes is put into the
 guest's memory and passed by address; a function is asked with the guest first. A row may say `bug`: what hv does wrong;
-it fails once that is repaired. What is expected is no opinion: tests/oracle asks real Xen all that its domain 0 may be asked.
+it fails once that is repaired. What is expected is no opinion: tests/oracle asks real Xen all that may be asked there.
 """
 
 from __future__ import annotations
