@@ -81,7 +81,7 @@ cdef void _fire(vcpu_t *v, uint64_t now) noexcept nogil:
         _work_periodic(v)
     if v.poll_deadline and v.poll_deadline <= now:
         v.poll_deadline = 0
-        if v.polling:
+        if is_polling(v):
             unblock(v)
 
 

@@ -428,7 +428,7 @@ cdef int64_t _poll(vcpu_t *v, uint64_t arg) noexcept nogil:
         if rc:
             return min(rc, <int64_t>0)
     v.pause |= PAUSE_BLOCKED
-    v.polling = 1
+    v.domain.polling |= <uint64_t>1 << v.id
     v.poll_all = poll.nr_ports != 1
     v.poll_port = port
     if poll.timeout:

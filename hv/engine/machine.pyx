@@ -755,7 +755,7 @@ cdef class GuestDomain:
         if v.pause & PAUSE_DOWN:
             return "down"
         if v.pause & PAUSE_BLOCKED:
-            return "polling" if v.polling else "blocked"
+            return "polling" if is_polling(v) else "blocked"
         return "runnable"
 
     def runstate(self, uint32_t vcpu):

@@ -120,8 +120,7 @@ ctypedef struct vcpu_t:
     uint8_t sysenter_masks
     uint8_t iopl             # 0..3, by PHYSDEVOP_set_iopl
     uint8_t ts               # CR0.TS as the guest set it
-    uint8_t polling          # blocked in SCHEDOP_poll: an event of its port, or of any, wakes it
-    uint8_t poll_all
+    uint8_t poll_all         # of a vCPU that polls: for any port, not only poll_port
     uint64_t kernel_root     # mfn of the L4 of guest kernel mode
     uint64_t user_root       # mfn of the L4 of guest user mode; 0 is none
     uint64_t kernel_sp
@@ -228,6 +227,7 @@ ctypedef struct domain_t:
     uint32_t nr_ports        # valid ones: they come in buckets of 64
     uint32_t max_port        # highest port the domain may use
     uint32_t first_closed    # no port below is closed
+    uint64_t polling         # vCPUs that are blocked in SCHEDOP_poll: an event of their port, or of any, wakes them
     uint64_t hypercall_count[64]
     uint64_t watchdog[2]     # deadlines in ticks; 0 is not in use
     uint64_t *host_pending   # domain 0 only: its bitmap, drained into Python handlers
@@ -300,3 +300,7 @@ cdef inline void request_flush(domain_t *d) noexcept nogil:
     """No translation of before may be used: by hv from now on, by the guest when it goes on."""
     d.need_flush = 1
     forget_seen(d)
+
+
+cdef inline bint is_polling(const vcpu_t *v) noexcept nogil:
+    return v.domain.polling >> v.id & 1

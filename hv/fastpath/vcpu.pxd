@@ -8,7 +8,6 @@ cdef bint in_the_queue(const vcpu_t *v) noexcept nogil
 cdef void wake(vcpu_t *v) noexcept nogil
 cdef void sleep(vcpu_t *v) noexcept nogil
 cdef void unblock(vcpu_t *v) noexcept nogil
-cdef void end_poll(vcpu_t *v, uint32_t port) noexcept nogil
 cdef void check_pollers(domain_t *d, uint32_t port) noexcept nogil
 cdef void mark_events_pending(vcpu_t *v) noexcept nogil
 cdef void switch_cpu(machine_t *m, vcpu_t *to) noexcept nogil

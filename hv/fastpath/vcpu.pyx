@@ -54,21 +54,18 @@ cdef void unblock(vcpu_t *v) noexcept nogil:
     """An event for it, or the end of its poll."""
     if v.pause & PAUSE_BLOCKED:
         v.pause &= ~<uint32_t>PAUSE_BLOCKED
-        v.polling = 0
+        v.domain.polling &= ~(<uint64_t>1 << v.id)
         wake(v)
-
-
-cdef void end_poll(vcpu_t *v, uint32_t port) noexcept nogil:
-    """A port became pending, whoever is to be told of it."""
-    if v.polling and (v.poll_all or v.poll_port == port):
-        unblock(v)
 
 
 cdef void check_pollers(domain_t *d, uint32_t port) noexcept nogil:
     """A port became pending: wake who polls for it, whether it is masked or not."""
     cdef uint32_t i
+    if not d.polling:
+        return
     for i in range(d.nr_vcpus):
-        end_poll(&d.vcpus[i], port)
+        if d.polling >> i & 1 and (d.vcpus[i].poll_all or d.vcpus[i].poll_port == port):
+            unblock(&d.vcpus[i])
 
 
 cdef void mark_events_pending(vcpu_t *v) noexcept nogil:
