@@ -22,7 +22,7 @@
 
         .set    ROUNDS, 200
         .set    STEP, 97                        # ns: how much later each timer goes off in the loop
-        .set    PATIENCE, 10000000                # rounds of the loop: long before that, an event comes or never will
+        .set    PATIENCE, 10000000              # rounds of the loop: long before that, an event comes or never will
 
 main:
         call    map_shared_info
