@@ -199,7 +199,8 @@ row("vm_assist", 1 << 31, 4, gives="-ENOSYS")
 for call in ("platform_op", "sysctl", "domctl"):
     row(call, UNMAPPED, gives="-EFAULT")
     row(call, u32(0, 0) + bytes(256), gives="-EACCES", note="interface version 0")
-row("platform_op", u32(0, 0x03000000) + bytes(256), gives="-EPERM")
+row("platform_op", u32(0, 0x03000000) + bytes(256), gives="-EACCES")
+row("platform_op", u32(0, 0x03000001) + bytes(256), gives="-EPERM")
 row("sysctl", u32(0, 0x15) + bytes(256), gives="-EPERM", note="interface version 0x15")
 row("domctl", u32(0, 0x15) + bytes(256), gives="-EPERM", note="interface version 0x15")
 for call, error in {
