@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "Boot Xen guests and connect their console to this terminal.",
     "test": "Run XTF tests and report their results.",
     "guests": "List the bundled guests.",
+    "fetch": "Bring guests that others wrote: Debian's Linux, GRUB.",
     "hypercalls": "List every hypercall with what hv does about it.",
     "doctor": "Check that hv works on this machine.",
 }

@@ -16,9 +16,9 @@ from hv.errors import ConfigError
 class GuestOptions:
     """The values of `guest_options`."""
 
-    memory: str
+    memory: str | None
     vcpus: int | None
-    cmdline: str
+    cmdline: str | None
     ramdisk: str | None
     name: str | None
     max_event_channels: int
@@ -45,7 +45,9 @@ class GuestOptions:
 
 OPTIONS = (
     click.option(
-        "--memory", default="64M", metavar="SIZE", help="Memory of each guest: 64M, 1G, or MiB.", show_default=True
+        "--memory",
+        metavar="SIZE",
+        help="Memory of each guest: 64M, 1G, or MiB (default: 64M, or what a fetched guest needs).",
     ),
     click.option(
         "--vcpus",
@@ -53,8 +55,10 @@ OPTIONS = (
         metavar="N",
         help="Virtual CPUs (default: 1, or what a bundled guest is made for).",
     ),
-    click.option("--cmdline", default="", metavar="STRING", help="The guest's command line."),
-    click.option("--ramdisk", metavar="FILE", help="An initial ramdisk."),
+    click.option(
+        "--cmdline", metavar="STRING", help="The guest's command line (default: empty, or that of a fetched guest)."
+    ),
+    click.option("--ramdisk", metavar="FILE", help="An initial ramdisk: a file or a fetched one."),
     click.option("--name", metavar="NAME", help="The domain's name (default: the image's)."),
     click.option(
         "--max-event-channels",

@@ -1,4 +1,4 @@
-"""Where a guest's image comes from: a path, or the name of a bundled guest."""
+"""Where a guest's image comes from: a path, or the name of a bundled or fetched guest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hv.errors import ImageError
+from hv.machine import fetched
 
 BUNDLED = Path(__file__).resolve().parent.parent / "guests"  # not importlib.resources: it costs 20 ms of every start
 
@@ -51,6 +52,13 @@ def bundled_guest(image: str | Path | bytes) -> Guest | None:
     return next((guest for guest in bundled() if guest.name == str(image)), None)
 
 
+def fetched_guest(image: str | Path | bytes) -> fetched.Fetched | None:
+    """The fetched guest that `image` names, which says what it is started with; None for any other image."""
+    if isinstance(image, bytes) or Path(image).is_file():
+        return None
+    return fetched.find(str(image))
+
+
 def _is_bundled(path: Path, name: str) -> bool:
     return path.name == name != "index.json" and not path.is_file() and (BUNDLED / path).is_file()
 
@@ -61,9 +69,13 @@ def read(image: str | Path) -> tuple[bytes, str]:
     try:
         if _is_bundled(path, str(image)):
             path = BUNDLED / path
+        elif guest := fetched_guest(image):
+            return guest.image.read_bytes(), guest.name
         return path.read_bytes(), path.name
     except FileNotFoundError:
-        raise ImageError(f"{image}: no such file or bundled guest: hv guests lists those") from None
+        raise ImageError(
+            f"{image}: no such file or guest: hv guests lists the bundled ones, hv fetch those of others"
+        ) from None
     except IsADirectoryError:
         raise ImageError(f"{image}: is a directory: name an image inside it") from None
     except OSError as error:

@@ -122,21 +122,26 @@ class Machine:
         self,
         image: str | Path | bytes,
         *,
-        memory: str | int = DEFAULT_MEMORY,
+        memory: str | int | None = None,
         vcpus: int | None = None,
-        cmdline: str = "",
+        cmdline: str | None = None,
         ramdisk: str | Path | bytes | None = None,
         name: str | None = None,
         max_event_channels: int = MAX_EVENT_CHANNELS,
         pirqs: Iterable[str] | None = None,
     ) -> Domain:
-        """A new domain from an image: a path, the name of a bundled guest, or the bytes of one.
+        """A new domain from an image: a path, the name of a bundled or fetched guest, or the bytes of one.
 
-        Without `vcpus` it has one, and without `pirqs` (hv/machine/interrupts.py says how they are written) none, or
-        what a bundled guest is made for.
+        Without `memory` it has 64 MiB, without `vcpus` one, without `pirqs` (hv/machine/interrupts.py says how they are
+        written) none, and no `cmdline` or `ramdisk`, or what a bundled or fetched guest is made for.
         HvError with one sentence where it can not boot; the machine is unchanged then.
         """
         data, source = (image, "image") if isinstance(image, bytes) else sources.read(image)
+        fetched = sources.fetched_guest(image)
+        if fetched:
+            memory = fetched.memory if memory is None else memory
+            cmdline = fetched.cmdline if cmdline is None else cmdline
+            ramdisk = fetched.ramdisk if ramdisk is None else ramdisk
         if ramdisk is not None and not isinstance(ramdisk, bytes):
             ramdisk = sources.read(ramdisk)[0]
         bundled = sources.bundled_guest(image)
@@ -155,9 +160,9 @@ class Machine:
         config = Config(
             name or source,
             images.load(data, source),
-            size.parse(memory),
+            size.parse(DEFAULT_MEMORY if memory is None else memory),
             vcpus,
-            cmdline,
+            cmdline or "",
             ramdisk or b"",
             max_event_channels,
         )
