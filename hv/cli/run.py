@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -55,7 +55,7 @@ def command(images: tuple[str, ...], core: str | None, events: bool, options: Gu
         _connect_log(machine, options)
         if core is not None:
             machine.crash_listeners.append(_core_writer(core, several=len(images) > 1))
-        domains = [machine.create(image, **options.creation()) for image in images]
+        domains = [machine.create(image, **_creation(image, options, at_terminal)) for image in images]
         for domain in domains:
             domain.console.listeners.append(_to_stdout)
         if source is not None:
@@ -72,6 +72,18 @@ def command(images: tuple[str, ...], core: str | None, events: bool, options: Gu
         if events:
             show(machine.domains)
         return code
+
+
+def _creation(image: str, options: GuestOptions, at_terminal: bool) -> dict[str, Any]:
+    """What `Machine.create` takes; a fetched guest whose init wants it learns what terminal it has."""
+    from hv.cli.terminal import described
+    from hv.machine.images import fetched_guest
+
+    creation = options.creation()
+    guest = fetched_guest(image)
+    if at_terminal and guest and guest.terminal and creation["cmdline"] is None:
+        creation["cmdline"] = f"{guest.cmdline} {described(0)}"
+    return creation
 
 
 def _standard_input() -> int | None:

@@ -10,11 +10,13 @@ Rules:
 from __future__ import annotations
 
 import os
+import re
 import select
+import signal
 import stat
 import sys
 from collections.abc import Callable
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from hv.errors import ConfigError
@@ -70,28 +72,70 @@ class ConsoleInput:
 
 
 class RawTerminal:
-    """Raw input for the time of a run: every key goes to the guest. Does nothing where stdin is no terminal."""
+    """Raw input for the time of a run: every key goes to the guest. Does nothing where stdin is no terminal.
+
+    A signal that ends hv restores the terminal first; SIGTSTP (Ctrl-Z is the guest's, but others may send it) gives the
+    terminal back for as long as hv is stopped.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._saved: list[Any] | None = None
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> RawTerminal:
         if os.isatty(self._descriptor):
             import termios
 
             self._saved = termios.tcgetattr(self._descriptor)
-            mode = termios.tcgetattr(self._descriptor)
-            mode[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR | termios.IXON | termios.BRKINT | termios.ISTRIP)
-            mode[3] &= ~(termios.ECHO | termios.ICANON | termios.ISIG | termios.IEXTEN)
-            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, mode)
-            print("hv: Ctrl-] leaves\r", file=sys.stderr)
+            print("hv: Ctrl-] leaves", file=sys.stderr)
+            self._make_raw()
+            for number, handler in (
+                (signal.SIGTERM, _end),
+                (signal.SIGHUP, _end),
+                (signal.SIGTSTP, self._stop),
+            ):
+                self._handlers[number] = signal.signal(number, handler)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._restore()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _make_raw(self) -> None:
+        import termios
+
+        mode = termios.tcgetattr(self._descriptor)
+        mode[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR | termios.IXON | termios.BRKINT | termios.ISTRIP)
+        mode[3] &= ~(termios.ECHO | termios.ICANON | termios.ISIG | termios.IEXTEN)
+        mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+        termios.tcsetattr(self._descriptor, termios.TCSADRAIN, mode)
+
+    def _restore(self) -> None:
         if self._saved is not None:
             import termios
 
-            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._saved)
+            try:
+                termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._saved)
+            except termios.error:
+                pass  # the terminal has hung up
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._restore()
+        os.kill(os.getpid(), signal.SIGSTOP)  # stops here, until SIGCONT
+        self._make_raw()
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End as a shell reports a signal, by way of everything that has to be put in order."""
+    sys.exit(128 + number)
+
+
+def described(descriptor: int) -> str:
+    """The terminal as kernel parameters that Linux hands to its first process: TERM, LINES and COLUMNS."""
+    size = os.get_terminal_size(descriptor)
+    kind = re.sub(r"[^\w.+-]", "", os.environ.get("TERM") or "linux")
+    return f"TERM={kind} LINES={size.lines} COLUMNS={size.columns}"

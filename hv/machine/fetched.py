@@ -26,6 +26,7 @@ class Fetched:
     ramdisk: Path | None
     memory: str
     cmdline: str
+    terminal: bool  # whether its first process looks at TERM, LINES and COLUMNS
 
 
 def cache() -> Path:
@@ -45,6 +46,13 @@ def find(name: str) -> Fetched | None:
     try:
         row = json.loads((folder / MANIFEST).read_text())
         ramdisk = row["ramdisk"]
-        return Fetched(name, folder / row["image"], ramdisk and folder / ramdisk, row["memory"], row["cmdline"])
+        return Fetched(
+            name,
+            folder / row["image"],
+            ramdisk and folder / ramdisk,
+            row["memory"],
+            row["cmdline"],
+            row["terminal"],
+        )
     except (OSError, ValueError, KeyError, TypeError):
         raise ImageError(f"{folder / MANIFEST}: cannot be read: hv fetch --again {name} brings it anew") from None

@@ -39,6 +39,8 @@ for device in /sys/bus/xen/devices/*/modalias; do
     esac
 done
 hostname debian
+[ -n "$COLUMNS" ] && stty -F /dev/hvc0 rows "$LINES" columns "$COLUMNS"
+unset LINES COLUMNS
 echo "hv: busybox $(uname -sr), $(nproc) CPU(s): poweroff ends it"
 while :; do
     setsid cttyhack sh -l
@@ -106,6 +108,7 @@ def _write_manifest(folder: Path, recipe: Recipe, made: Made) -> None:
         "ramdisk": made.ramdisk,
         "memory": recipe.memory,
         "cmdline": recipe.cmdline,
+        "terminal": made.ramdisk is not None,  # INIT looks at it
         "packages": made.packages,
         "files": {path.name: _checksum(path) for path in sorted(folder.iterdir())},
     }
