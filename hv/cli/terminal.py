@@ -88,8 +88,8 @@ class RawTerminal:
             import termios
 
             self._saved = termios.tcgetattr(self._descriptor)
-            print("hv: Ctrl-] leaves", file=sys.stderr)
             self._make_raw()
+            print("hv: Ctrl-] leaves", file=sys.stderr)
             for number, handler in (
                 (signal.SIGTERM, _end),
                 (signal.SIGHUP, _end),
