@@ -7,7 +7,10 @@ ctypedef struct instruction_t:
     int length                      # bytes that could be fetched
     int at                          # next to decode
     int rex
+    int has_rex
     int operand_16
+    int address_32
+    int lock
     int repeat
     int segment_override
 

@@ -54,10 +54,14 @@ cdef int start_decoding(vcpu_t *v, instruction_t *i) noexcept nogil:
             i.repeat = 1
         elif byte in (0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65):
             i.segment_override = byte
-        elif byte != 0x67:
+        elif byte == 0x67:
+            i.address_32 = 1
+        elif byte == 0xf0:
+            i.lock = 1
+        else:
             break
     if byte != -1 and byte & 0xf0 == 0x40:
-        i.rex = byte & 15
+        i.rex, i.has_rex = byte & 15, 1
         byte = next_byte(i)
     return byte
 

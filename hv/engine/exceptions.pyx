@@ -15,6 +15,7 @@ from hv.engine.cpu cimport block_ends_at, flush_tlb, leave, leave_wrapped, one_i
 from hv.engine.decode cimport icebp_length, reaches_for_the_stack
 from hv.engine.emulate cimport forced_cpuid, privileged
 from hv.engine.hypercall cimport drain_host_events
+from hv.engine.trapped_write cimport trapped_write
 from hv.engine.traps cimport deliver_events, inject, inject_interrupt
 from hv.engine.unicorn cimport SEG_CS, hv_env
 from hv.fastpath.memory cimport HV_END, LDT_OFFSET, PERDOMAIN_START, PF_RESERVED, PF_USER, canonical
@@ -98,6 +99,8 @@ cdef void _fault(vcpu_t *v, int vector, uint32_t error) noexcept nogil:
     if vector == VECTOR_UD and (forced_cpuid(v) or _icebp(v)):
         return
     if vector == VECTOR_PF and not error & (PF_USER | PF_RESERVED) and _descriptor_fault(v, error):
+        return
+    if vector == VECTOR_PF and trapped_write(v, error):
         return
     if vector == VECTOR_NM:
         set_task_switched(v, False)

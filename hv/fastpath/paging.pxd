@@ -5,6 +5,8 @@ from hv.fastpath.state cimport domain_t, machine_t, vcpu_t
 cdef int get_page_and_type(domain_t *d, uint64_t mfn, int type) noexcept nogil
 cdef void put_page_and_type(domain_t *d, uint64_t mfn) noexcept nogil
 cdef int write_entry(domain_t *d, uint64_t address, uint64_t value, bint preserve_ad) noexcept nogil
+cdef bint is_l1_table(domain_t *d, uint64_t mfn) noexcept nogil
+cdef bint write_trapped(domain_t *d, uint64_t mfn, uint64_t offset, uint64_t value) noexcept nogil
 cdef int write_descriptor(domain_t *d, uint64_t address, uint64_t value) noexcept nogil
 cdef bint map_ldt_page(vcpu_t *v, uint64_t offset) noexcept nogil
 cdef void unmap_ldt(vcpu_t *v) noexcept nogil

@@ -247,6 +247,24 @@ cdef int write_entry(domain_t *d, uint64_t address, uint64_t value, bint preserv
     return rc
 
 
+cdef bint is_l1_table(domain_t *d, uint64_t mfn) noexcept nogil:
+    """Whether the frame is the domain's and in use as an L1 table."""
+    return owns(d, mfn) and d.machine.frames[mfn].type == TYPE_L1 and d.machine.frames[mfn].flags & FRAME_VALIDATED != 0
+
+
+cdef bint write_trapped(domain_t *d, uint64_t mfn, uint64_t offset, uint64_t value) noexcept nogil:
+    """A guest's own write to an entry of an L1 table; False, and nothing done, where the new entry is refused."""
+    cdef uint64_t *slot = <uint64_t *>(frame_pointer(d.machine, mfn) + offset)
+    cdef uint64_t old = slot[0]
+    if old & PTE_PRESENT:
+        d.need_toggle_flush = 1
+    if value & PTE_PRESENT and (value & HV_L1_FORBIDDEN or _get_l1_target(d, value)):
+        return False
+    slot[0] = _adjust(TYPE_L1, value)
+    _put_target(d, TYPE_L1, old, mfn)
+    return True
+
+
 cdef int write_descriptor(domain_t *d, uint64_t address, uint64_t value) noexcept nogil:
     """update_descriptor: one entry of a descriptor table in use, or of a frame that may become one."""
     cdef uint64_t mfn = address >> PAGE_SHIFT
