@@ -58,14 +58,14 @@ def command(images: tuple[str, ...], core: str | None, events: bool, options: Gu
         domains = [machine.create(image, **_creation(image, options, at_terminal)) for image in images]
         for domain in domains:
             domain.console.listeners.append(_to_stdout)
+
+        def go() -> str:
+            return machine.run_until(lambda: False, options.timeout, options.until)
+
         if source is not None:
             machine.inputs.append(ConsoleInput(source, lambda data: _type(domains[0], data)))
         try:
-            if source is None:
-                outcome = machine.run_until(lambda: False, options.timeout, options.until)
-            else:
-                with RawTerminal(source):
-                    outcome = machine.run_until(lambda: False, options.timeout, options.until)
+            outcome = RawTerminal(source).during(go) if source is not None and at_terminal else go()
         except Left:
             return exit_codes.OK
         code = _report(machine, outcome, options)

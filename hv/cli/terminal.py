@@ -16,13 +16,14 @@ import signal
 import stat
 import sys
 from collections.abc import Callable
-from types import FrameType, TracebackType
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
 from hv.errors import ConfigError
 
 ESCAPE = 0x1D  # Ctrl-]
 CHUNK = 65536
+T = TypeVar("T")
 
 
 class Left(Exception):
@@ -72,7 +73,7 @@ class ConsoleInput:
 
 
 class RawTerminal:
-    """Raw input for the time of a run: every key goes to the guest. Does nothing where stdin is no terminal.
+    """Raw input for the time of a run: every key goes to the guest.
 
     A signal that ends hv restores the terminal first; SIGTSTP (Ctrl-Z is the guest's, but others may send it) gives the
     terminal back for as long as hv is stopped.
@@ -83,24 +84,24 @@ class RawTerminal:
         self._saved: list[Any] | None = None
         self._handlers: dict[int, Any] = {}
 
-    def __enter__(self) -> RawTerminal:
-        if os.isatty(self._descriptor):
-            import termios
+    def during(self, action: Callable[[], T]) -> T:
+        """Do something at the raw terminal. (No context manager: a signal may come before its body is entered.)"""
+        try:
+            self._take()
+            return action()
+        finally:
+            self._give_back()
 
-            self._saved = termios.tcgetattr(self._descriptor)
-            self._make_raw()
-            print("hv: Ctrl-] leaves", file=sys.stderr)
-            for number, handler in (
-                (signal.SIGTERM, _end),
-                (signal.SIGHUP, _end),
-                (signal.SIGTSTP, self._stop),
-            ):
-                self._handlers[number] = signal.signal(number, handler)
-        return self
+    def _take(self) -> None:
+        import termios
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+        self._saved = termios.tcgetattr(self._descriptor)
+        self._make_raw()
+        for number, handler in ((signal.SIGTERM, _end), (signal.SIGHUP, _end), (signal.SIGTSTP, self._stop)):
+            self._handlers[number] = signal.signal(number, handler)
+        print("hv: Ctrl-] leaves", file=sys.stderr)  # from here on, as it says
+
+    def _give_back(self) -> None:
         self._restore()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
