@@ -1,9 +1,13 @@
-"""XenStore for guests: every domain's ring page served by one store.
+"""XenStore for guests and tools: one store, and everybody that it has messages for.
 
 Rules:
 
-1. A ring is served when its guest rings, and whenever the store has something to send to it.
-2. Nothing that one guest puts into its ring can disturb another's.
+1. A peer is served when it has rung or sent, and whenever the store has something to send to it.
+2. Nothing that one peer sends, or leaves unread, can disturb another.
+3. INTRODUCE and RELEASE of a tool act on a ring that is here: it begins anew, or is served no more.
+
+A peer is a connection of the store with a function that moves what can be moved: the ring of a guest here, a client of
+a socket (xenstore_socket.py), the host's own interface (hv.machine.xenstore).
 
 Specification: xenstore-ring.txt; the rules of the store itself are hv.core.xenstore's.
 """
@@ -16,47 +20,77 @@ from hv.core.xenstore.connection import Connection
 from hv.core.xenstore.ring import Ring
 from hv.core.xenstore.store import Store
 
+Serve = Callable[[], bool]
+
 
 class StoreBackend:
-    """The rings of all domains over one `store`."""
+    """The peers of one `store`."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._rings: dict[Connection, tuple[Ring, Callable[[], None]]] = {}
-        self._of_domain: dict[int, Connection] = {}
+        self._peers: dict[Connection, Serve] = {}
+        self._of_domain: dict[int, tuple[Connection, Ring]] = {}
+        self._flushing = False
+
+    def attach(self, connection: Connection, serve: Serve) -> None:
+        """`serve()` is called when messages wait for the connection; it says whether it has moved anything."""
+        self._peers[connection] = serve
+
+    def detach(self, connection: Connection) -> None:
+        self._peers.pop(connection, None)
+
+    def flush(self) -> None:
+        """Send what the store has for anybody, and take what a guest may ask again because of that."""
+        if self._flushing:  # a peer that is being served has asked something: the loop below goes on with it
+            return
+        self._flushing = True
+        try:
+            moved = True
+            while moved:
+                moved = False
+                if self.store.ring_changes:
+                    self._follow_tools()
+                for connection in self.store.take_busy():
+                    serve = self._peers.get(connection)
+                    if serve is not None and serve():
+                        moved = True
+        finally:
+            self._flushing = False
+
+    # --- rings
 
     def connect(self, domid: int, page: memoryview, gfn: int, port: int, notify: Callable[[], None]) -> None:
-        """Introduce a domain and serve its ring."""
+        """Introduce a domain and serve its ring; `notify()` sends its event."""
         connection = self.store.introduce(domid, gfn, port)
-        ring = Ring(page, connection, self.store.handle, self.store.ignore)
-        ring.offer(0)
-        self._rings[connection] = (ring, notify)
-        self._of_domain[domid] = connection
+        ring = Ring(page, connection, self.store, notify)
+        ring.offer()
+        self._of_domain[domid] = connection, ring
+        self.attach(connection, ring.service)
 
     def disconnect(self, domid: int) -> None:
-        connection = self._of_domain.pop(domid, None)
-        if connection is not None:
-            del self._rings[connection]
+        """The domain is gone, and what it owned."""
+        entry = self._of_domain.pop(domid, None)
+        if entry is not None:
+            self.detach(entry[0])
             self.store.release(domid)
-            self.flush()
+        self.flush()
 
     def service(self, domid: int) -> None:
         """The guest has rung."""
-        connection = self._of_domain.get(domid)
-        if connection is not None:
-            self._serve(connection)
+        entry = self._of_domain.get(domid)
+        if entry is not None:
+            entry[1].service()
             self.flush()
 
-    def flush(self) -> None:
-        """Send what the store has for anybody."""
-        waiting = [connection for connection in self.store.pending_connections if connection in self._rings]
-        for connection in waiting:
-            self._serve(connection)
-        if waiting:  # what was sent may have let somebody else ask again: its requests still stand in its ring
-            for connection in list(self._rings):
-                self._serve(connection)
-
-    def _serve(self, connection: Connection) -> None:
-        ring, notify = self._rings[connection]
-        if ring.service():
-            notify()
+    def _follow_tools(self) -> None:
+        changes = self.store.ring_changes
+        while changes:
+            change = changes.popleft()
+            entry = self._of_domain.get(change.domid)
+            if entry is None:
+                continue  # no guest of this machine: there is no page to look at
+            if change.port is None:
+                del self._of_domain[change.domid]
+                self.detach(entry[0])
+            else:
+                entry[1].begin_anew()

@@ -20,6 +20,7 @@ COMMANDS = {
     "guests": "List the bundled guests.",
     "fetch": "Bring guests that others wrote: Debian's Linux, GRUB.",
     "hypercalls": "List every hypercall with what hv does about it.",
+    "xenstored": "Serve XenStore alone, on a Unix socket.",
     "doctor": "Check that hv works on this machine.",
 }
 

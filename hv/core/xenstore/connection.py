@@ -6,13 +6,19 @@ caused, for whomever, have been sent, which is what stops a guest from flooding 
 
 Theory of operation: the store only appends; a transport takes. `next_message` shows the first
 message and `message_sent` removes it, so that a ring may send it in pieces; `take` and `drain`
-take all. A connection with messages is in the store's `pending_connections`.
+take all. A connection with messages is in the store's `pending_connections`; one that may be asked
+again, because what its requests caused has been sent, is in what the store's `take_busy` returns.
 """
 
 from collections import deque
 from typing import TYPE_CHECKING
 
-from hv.abi.io.xs_wire import XENSTORE_PAYLOAD_MAX, XS_WATCH_EVENT
+from hv.abi.io.xs_wire import (
+    XENSTORE_PAYLOAD_MAX,
+    XENSTORE_SERVER_FEATURE_ERROR,
+    XENSTORE_SERVER_FEATURE_RECONNECTION,
+    XS_WATCH_EVENT,
+)
 from hv.core.xenstore.paths import domain_path
 from hv.core.xenstore.quotas import Quotas
 from hv.core.xenstore.wire import Packet, encode
@@ -22,6 +28,13 @@ if TYPE_CHECKING:
     from hv.core.xenstore.watches import Watch
 
 _HEADER_SIZE = 16
+XENSTORE_SERVER_FEATURE_WATCHDEPTH = 4  # in 4.17's specification, but not in its header
+# What a ring offers in server_features, unless SET_FEATURE says less.
+SUPPORTED_FEATURES = (
+    XENSTORE_SERVER_FEATURE_RECONNECTION
+    | XENSTORE_SERVER_FEATURE_ERROR
+    | XENSTORE_SERVER_FEATURE_WATCHDEPTH
+)
 
 
 class Domain:
@@ -47,7 +60,7 @@ class Domain:
         self.quotas = quotas
         self.nodes = 0
         self.watches = 0
-        self.features = 0
+        self.features = SUPPORTED_FEATURES
         self.introduced = False
         self.shutdown = False
         self.gfn = 0
@@ -72,6 +85,7 @@ class Connection:
         "_events",
         "_output",
         "_pending",
+        "_resumed",
         "_unsent",
         "base",
         "domain",
@@ -93,6 +107,7 @@ class Connection:
         privileged: bool,
         serial: int,
         pending: "dict[Connection, None]",
+        resumed: "dict[Connection, None]",
     ) -> None:
         self.domain = domain  # None: a client on a socket
         self.domid = domain.domid if domain else 0
@@ -110,6 +125,7 @@ class Connection:
         self._events: set[bytes] = set()
         self._unsent = b""  # of the first message, once it is begun
         self._pending = pending
+        self._resumed = resumed
 
     @property
     def may_send(self) -> bool:
@@ -118,6 +134,13 @@ class Connection:
             return True
         limit = self.domain.quotas.outstanding
         return limit == 0 or self.outstanding < limit
+
+    def settled(self) -> None:
+        """All messages that one of its requests caused have been sent."""
+        waited = not self.may_send
+        self.outstanding -= 1
+        if waited and self.may_send:
+            self._resumed[self] = None
 
     def reply(self, packet: Packet, cause: Cause | None = None) -> None:
         """Queue the answer to a request."""
@@ -172,7 +195,7 @@ class Connection:
         if cause is not None:
             cause.messages -= 1
             if not cause.messages:
-                cause.connection.outstanding -= 1
+                cause.connection.settled()
         if not self._output:
             del self._pending[self]
         return packet

@@ -6,9 +6,8 @@ resets the connection of the domain. The special watches fire before the reply.
 Source: docs/misc/xenstore.txt, "Domain management and xenstored communications".
 """
 
-from hv.abi.io.xs_wire import XENSTORE_SERVER_FEATURE_ERROR
 from hv.core.xenstore.access import Access
-from hv.core.xenstore.connection import Connection, Domain
+from hv.core.xenstore.connection import SUPPORTED_FEATURES, Connection, Domain
 from hv.core.xenstore.errors import XenStoreError
 from hv.core.xenstore.numbers import atoi, domid
 from hv.core.xenstore.paths import domain_path, join
@@ -17,8 +16,6 @@ from hv.core.xenstore.watches import INTRODUCE_DOMAIN, RELEASE_DOMAIN
 
 OK = b"OK\0"
 _DOMID_SELF = 0x7FF0
-# What this store offers in server_features of a ring.
-SUPPORTED_FEATURES = XENSTORE_SERVER_FEATURE_ERROR
 
 
 def existing(state: State, text: str) -> Domain:

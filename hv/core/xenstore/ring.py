@@ -2,9 +2,11 @@
 
 Rules: the guest's indices are read once per transfer and checked before use; indices that differ by
 more than the ring end the connection with XENSTORE_ERROR_RINGIDX, an oversized message with
-XENSTORE_ERROR_PROTO, both told in the page's error field; nothing outside the two rings and the
-store's own indices is written; a guest whose requests are outstanding, or whose replies do not fit,
-is left waiting, never the store.
+XENSTORE_ERROR_PROTO, both told in the page's error field; a guest that was offered reconnection may
+ask for it at any time, also after an error, and begins anew with empty rings, without watches and
+transactions; nothing outside the two rings, the store's own indices and the three fields of the
+server is written; a guest whose requests are outstanding, or whose replies do not fit, is left
+waiting, never the store.
 
 Theory of operation: `service` runs when the guest has signalled, or when the connection has
 something to send. It moves bytes until neither side can go on. A message is taken from the ring
@@ -18,13 +20,17 @@ from collections.abc import Callable
 
 from hv.abi.io.xs_wire import (
     XENSTORE_CONNECTED,
+    XENSTORE_ERROR_NONE,
     XENSTORE_ERROR_PROTO,
     XENSTORE_ERROR_RINGIDX,
+    XENSTORE_RECONNECT,
     XENSTORE_RING_SIZE,
+    XENSTORE_SERVER_FEATURE_RECONNECTION,
     xenstore_domain_interface,
 )
 from hv.core.xenstore.connection import Connection
-from hv.core.xenstore.wire import Decoder, Packet, ProtocolError
+from hv.core.xenstore.store import Store
+from hv.core.xenstore.wire import Decoder, ProtocolError
 
 _U32 = struct.Struct("<I")
 _PAIR = struct.Struct("<2I")
@@ -48,37 +54,42 @@ class _IndexError(Exception):
 class Ring:
     """One guest's ring. `page` is writable and at least as large as the interface.
 
-    `handle` serves a packet of the connection; `ignore` ends the connection for good.
+    `notify()` sends the guest its event.
     """
 
     def __init__(
-        self,
-        page: memoryview,
-        connection: Connection,
-        handle: Callable[[Connection, Packet], None],
-        ignore: Callable[[Connection], None],
+        self, page: memoryview, connection: Connection, store: Store, notify: Callable[[], None]
     ) -> None:
         self._page = page
         self._connection = connection
-        self._handle = handle
-        self._ignore = ignore
+        self._store = store
+        self._notify = notify
         self._decoder = Decoder()
+        self._reconnects = False
 
-    def offer(self, features: int) -> None:
-        """Show feature bits to the guest; bits are never taken back."""
+    def offer(self) -> None:
+        """Show the domain's feature bits to the guest; bits are never taken back."""
+        domain = self._connection.domain
+        features = domain.features if domain is not None else 0
         shown = _U32.unpack_from(self._page, _FEATURES)[0]
         _U32.pack_into(self._page, _FEATURES, shown | features)
+        self._reconnects = bool(features & XENSTORE_SERVER_FEATURE_RECONNECTION)
 
-    def reset(self) -> None:
-        """Begin anew with empty rings, as INTRODUCE does."""
+    def begin_anew(self) -> None:
+        """Empty rings, as after INTRODUCE; the store has reset the connection already."""
         self._decoder = Decoder()
         _PAIR.pack_into(self._page, _REQ_CONS, 0, 0)
         _PAIR.pack_into(self._page, _RSP_CONS, 0, 0)
+        _U32.pack_into(self._page, _ERROR, XENSTORE_ERROR_NONE)
         _U32.pack_into(self._page, _CONNECTION, XENSTORE_CONNECTED)
+        self._notify()
 
     def service(self) -> bool:
-        """Move what can be moved; True if the guest must be notified."""
+        """Move what can be moved, and tell the guest if anything was; whether it was."""
         moved = False
+        if self._reconnects and _U32.unpack_from(self._page, _CONNECTION)[0] == XENSTORE_RECONNECT:
+            self._store.reconnect(self._connection)
+            self.begin_anew()
         try:
             while not self._connection.ignored and (self._receive() | self._send()):
                 moved = True
@@ -86,6 +97,8 @@ class Ring:
             self._fail(XENSTORE_ERROR_RINGIDX)
         except ProtocolError:
             self._fail(XENSTORE_ERROR_PROTO)
+        if moved:
+            self._notify()
         return moved
 
     def _receive(self) -> bool:
@@ -101,7 +114,7 @@ class Ring:
         packets = self._decoder.feed(chunk)
         _U32.pack_into(self._page, _REQ_CONS, (consumer + size) & 0xFFFFFFFF)
         for packet in packets:
-            self._handle(self._connection, packet)
+            self._store.handle(self._connection, packet)
         return True
 
     def _send(self) -> bool:
@@ -130,4 +143,4 @@ class Ring:
 
     def _fail(self, error: int) -> None:
         _U32.pack_into(self._page, _ERROR, error)
-        self._ignore(self._connection)
+        self._store.ignore(self._connection)

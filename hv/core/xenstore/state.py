@@ -40,6 +40,7 @@ class State:
         self.births: dict[int, int] = {}
         self.special = {INTRODUCE_DOMAIN: owner_only, RELEASE_DOMAIN: owner_only}
         self.pending: dict[Connection, None] = {}
+        self.resumed: dict[Connection, None] = {}
         self.ring_changes: deque[RingChange] = deque()
         self.messages: deque[str] = deque(maxlen=64)
         self.cause: Cause | None = None
@@ -77,7 +78,7 @@ class State:
     def connection(self, domain: Domain | None, privileged: bool) -> Connection:
         """A new connection."""
         self._connections += 1
-        return Connection(domain, privileged, self._connections, self.pending)
+        return Connection(domain, privileged, self._connections, self.pending, self.resumed)
 
     def reset(self, connection: Connection) -> None:
         """Drop all that a connection has begun, and what waits for it."""

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 
 from hv.abi.io.xs_wire import XENSTORE_PAYLOAD_MAX, XS_ERROR
+from hv.core.xenstore import dump as text_form
 from hv.core.xenstore import permissions as perms
 from hv.core.xenstore.access import Access
 from hv.core.xenstore.connection import Cause, Connection, Domain
@@ -75,6 +76,11 @@ class Store:
         self._state.reset(connection)
         connection.ignored = True
 
+    def reconnect(self, connection: Connection) -> None:
+        """A guest asked for its ring to begin anew: as after INTRODUCE, also if it was ignored."""
+        self._state.reset(connection)
+        connection.ignored = False
+
     def introduce(self, domid: int, gfn: int = 0, port: int = 1) -> Connection:
         """Connect a domain and fire @introduceDomain; again: reset its connection."""
         return open_domain(self._state, domid, gfn, port)
@@ -96,6 +102,13 @@ class Store:
     def pending_connections(self) -> Collection[Connection]:
         """The connections with messages to send, in the order they got the first."""
         return self._state.pending.keys()
+
+    def take_busy(self) -> list[Connection]:
+        """Those with messages, and those that may be asked again since the last call."""
+        state = self._state
+        busy = [*state.pending, *state.resumed]
+        state.resumed.clear()
+        return busy
 
     @property
     def ring_changes(self) -> deque[RingChange]:
@@ -202,3 +215,11 @@ class Store:
         for entry in entries:
             self._state.domain(entry.domid)
         self._host_access.set_permissions(path, entries)
+
+    def dump(self) -> str:
+        """All nodes as text, at one moment; `dump` has the form."""
+        return "".join(text_form.dump(self._state))
+
+    def load(self, text: str) -> None:
+        """Replace all nodes by those of a dump. Raises DumpError."""
+        text_form.load(self._state, text)

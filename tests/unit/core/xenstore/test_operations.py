@@ -166,10 +166,10 @@ ROWS: dict[str, list[Row]] = {
         (1, 0, MKDIR, b"b\0", "ENOSPC"),
     ],
     "features": [
-        ("host", 0, 23, b"", b"2\0"),
-        ("host", 0, 23, b"1\0", b"0\0"),
+        ("host", 0, 23, b"", b"7\0"),
+        ("host", 0, 23, b"1\0", b"7\0"),
         ("host", 0, 24, b"1\0002\0", "EBUSY"),
-        ("host", 0, 24, b"9\0001\0", "EINVAL"),
+        ("host", 0, 24, b"9\0008\0", "EINVAL"),
         ("host", 0, 24, b"9\0002\0", OK),
         ("host", 0, 23, b"9\0", b"2\0"),
         ("host", 0, 23, b"70000\0", "ENOENT"),

@@ -25,12 +25,14 @@ class Guest:
         self.store.write("/local/domain/1", b"", ["n1"])
         self.connection = self.store.introduce(1)
         self.page = bytearray(4096)
-        self.ring = Ring(
-            memoryview(self.page), self.connection, self.store.handle, self.store.ignore
-        )
+        self.notified = 0
+        self.ring = Ring(memoryview(self.page), self.connection, self.store, self.notify)
         self.decoder = Decoder()
         for field in FIELDS[:4]:
             self.set(field, start)
+
+    def notify(self) -> None:
+        self.notified += 1
 
     def get(self, field: str) -> int:
         offset: int = getattr(layout, field).offset
@@ -114,6 +116,7 @@ def test_a_guest_that_does_not_read_is_not_served_further() -> None:
 
 def test_nothing_else_on_the_page_is_written() -> None:
     guest = Guest()
+    guest.ring.offer()
     guest.page[2064:] = b"\xaa" * (4096 - 2064)
     guest.page[0:1024] = b"\x55" * 1024
     guest.send(ASK)
@@ -167,22 +170,57 @@ def test_an_oversized_message_ends_the_connection_after_those_before_it() -> Non
     assert guest.get("req_cons") == len(ASK) + 16
 
 
-def test_reset_gives_a_fresh_ring() -> None:
+def test_a_second_introduce_gives_a_fresh_ring() -> None:
     guest = Guest()
     guest.send(ASK + ASK[:5])
-    guest.set("connection", xs.XENSTORE_RECONNECT)
+    guest.set("connection", xs.XENSTORE_RECONNECT)  # not offered, so not looked at
     guest.ring.service()
     guest.store.introduce(1)
-    guest.ring.reset()
+    guest.ring.begin_anew()
     assert [guest.get(field) for field in FIELDS] == [0] * 7
     assert guest.exchange(ASK) == [ANSWER]
 
 
 def test_features_are_only_added() -> None:
     guest = Guest()
-    guest.ring.offer(xs.XENSTORE_SERVER_FEATURE_ERROR)
-    guest.ring.offer(xs.XENSTORE_SERVER_FEATURE_RECONNECTION)
-    assert guest.get("server_features") == 3
+    guest.set("server_features", 0x80)
+    guest.ring.offer()
+    assert guest.get("server_features") == 0x87
+
+
+def test_a_toolstack_says_what_a_ring_offers() -> None:
+    guest = Guest()
+    client = guest.store.connect()
+    guest.store.release(1)
+    guest.store.handle(client, Packet(24, 1, 0, b"1\0" + b"2\0"))
+    guest.connection = guest.store.introduce(1)
+    guest.ring = Ring(memoryview(guest.page), guest.connection, guest.store, guest.notify)
+    guest.ring.offer()
+    assert guest.get("server_features") == xs.XENSTORE_SERVER_FEATURE_ERROR
+    guest.set("connection", xs.XENSTORE_RECONNECT)
+    guest.ring.service()
+    assert guest.get("connection") == xs.XENSTORE_RECONNECT
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_reconnection(broken: bool) -> None:
+    guest = Guest()
+    guest.ring.offer()
+    begun = [(xs.XS_WATCH, b"x\0t\0"), (xs.XS_TRANSACTION_START, b"\0")]
+    assert len(guest.exchange(b"".join(encode(Packet(kind, 1, 0, text)) for kind, text in begun))) == 3
+    guest.send(ASK[:9])
+    guest.ring.service()
+    if broken:
+        guest.set("req_prod", 5000)
+        guest.ring.service()
+        assert guest.get("error") == xs.XENSTORE_ERROR_RINGIDX
+    guest.set("connection", xs.XENSTORE_RECONNECT)
+    before = guest.notified
+    guest.ring.service()
+    assert guest.notified > before
+    assert [guest.get(field) for field in (*FIELDS[:4], *FIELDS[5:])] == [0] * 6
+    assert not guest.connection.watches and not guest.connection.transactions
+    assert guest.exchange(ASK) == [ANSWER]
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,0 +1,253 @@
+"""XenStore on a Unix socket: for the stock tools, as xenstored's own socket is.
+
+Rules:
+
+1. The socket appears at its path only when it listens, readable and writable for its owner alone; a socket that nobody
+   listens on any more is replaced, one in use is an error.
+2. Many clients, one thread, no waiting: a client that does not read its replies is not asked further, one that breaks
+   the protocol is dropped, and nobody else notices either.
+3. Whoever may open the socket is privileged, as domain 0.
+
+Works alone (`hv xenstored`: `serve` in a loop) and as an input of a machine (`poll`).
+
+Specification: docs/misc/xenstore.txt.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import socket
+import stat
+import time
+
+from hv.backends.store import StoreBackend
+from hv.core.xenstore.connection import Connection
+from hv.core.xenstore.wire import Decoder, ProtocolError
+from hv.errors import ConfigError
+
+CHUNK = 16384  # asked of a client at once: 1,024 requests at most, before others have their turn
+MAX_UNREAD = 16 << 20  # bytes of events that a client may leave unread before it is dropped
+BURST_S, PAUSE_S = 0.005, 0.0005  # how long a machine stays with clients that ask again at once
+READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+NOT_NOW = (errno.EAGAIN, errno.EINTR)
+FULL = (errno.EMFILE, errno.ENFILE)
+
+
+class Client:
+    """One connection of the socket."""
+
+    def __init__(self, service: SocketService, endpoint: socket.socket, connection: Connection) -> None:
+        self.endpoint = endpoint
+        self.connection = connection
+        self.waits_to_write = False
+        self._service = service
+        self._receive = endpoint.recv
+        self._send = endpoint.send
+        self._decoder = Decoder()
+        self._unsent = b""
+
+    def serve(self) -> None:
+        """Take what has come, and answer."""
+        try:
+            data = self._receive(CHUNK)
+        except OSError as error:
+            if error.errno not in NOT_NOW:
+                self._service.drop(self)
+            return
+        if not data:
+            self._service.drop(self)
+            return
+        handle, connection = self._service.backend.store.handle, self.connection
+        try:
+            for packet in self._decoder.feed(data):
+                handle(connection, packet)
+        except ProtocolError:
+            self.send()
+            self._service.drop(self)
+
+    def send(self) -> bool:
+        """Send what waits, as far as it goes; whether anything went."""
+        data = self._unsent + self.connection.drain() if self._unsent else self.connection.drain()
+        if not data:
+            return False
+        try:
+            sent = self._send(data)
+        except OSError as error:
+            if error.errno not in NOT_NOW:
+                self._service.drop(self)
+                return False
+            sent = 0
+        self._unsent = data[sent:]
+        waits = bool(self._unsent)
+        if len(self._unsent) > MAX_UNREAD:
+            self._service.drop(self)
+        elif waits is not self.waits_to_write:
+            self.waits_to_write = waits
+            self._service.watch(self)
+        return sent > 0
+
+
+class SocketService:
+    """A listening socket at `path` for the store of `backend`. Close it, or use it as a context manager."""
+
+    open = True  # as an input of a machine: a client can always come
+
+    def __init__(self, backend: StoreBackend, path: str | os.PathLike[str]) -> None:
+        self.backend = backend
+        self.path = os.fspath(path)
+        self._clients: dict[int, Client] = {}
+        self._listener, self._identity = _listen(self.path)
+        self._accepting = True
+        self._epoll = select.epoll()
+        self._epoll.register(self._listener, READ)
+
+    def fileno(self) -> int:
+        """Readable when `poll` has something to do."""
+        return self._epoll.fileno()
+
+    def register(self, descriptor: int) -> None:
+        """End `serve` also when this can be read."""
+        self._epoll.register(descriptor, READ)
+
+    # --- serving
+
+    def serve(self, seconds: float | None = None) -> list[int]:
+        """One round: wait, at most so long, and serve everybody who has come.
+
+        What of `register`'s descriptors can be read comes back.
+        """
+        others = []
+        clients = self._clients
+        for descriptor, events in self._epoll.poll(seconds):
+            client = clients.get(descriptor)
+            if client is None:
+                if descriptor == self._listener.fileno():
+                    self._accept()
+                else:
+                    others.append(descriptor)
+                continue
+            if events & WRITE:
+                client.send()
+            if not client.waits_to_write:
+                client.serve()
+            self.backend.flush()
+        return others
+
+    def poll(self) -> None:
+        """Serve whoever has asked, and for a moment those who ask again because of the answer."""
+        end = time.monotonic() + BURST_S
+        wait = 0.0
+        while self._epoll.poll(wait) and time.monotonic() < end:
+            self.serve(0)
+            wait = PAUSE_S
+
+    def _accept(self) -> None:
+        try:
+            endpoint = self._listener.accept()[0]
+        except OSError as error:
+            if error.errno in FULL:  # wait until somebody leaves, and do not spin meanwhile
+                self._accepting = False
+                self._epoll.unregister(self._listener)
+            return
+        endpoint.setblocking(False)
+        connection = self.backend.store.connect()
+        client = Client(self, endpoint, connection)
+        self._clients[endpoint.fileno()] = client
+        self._epoll.register(endpoint, READ)
+        self.backend.attach(connection, client.send)
+
+    def watch(self, client: Client) -> None:
+        """A client has begun, or ceased, to leave replies unread."""
+        self._epoll.modify(client.endpoint, WRITE if client.waits_to_write else READ)
+
+    def drop(self, client: Client) -> None:
+        """A client is gone, or has to go."""
+        if self._clients.pop(client.endpoint.fileno(), None) is None:
+            return
+        self._epoll.unregister(client.endpoint)
+        client.endpoint.close()
+        self.backend.detach(client.connection)
+        self.backend.store.disconnect(client.connection)
+        if not self._accepting:
+            self._accepting = True
+            self._epoll.register(self._listener, READ)
+
+    # --- end
+
+    def close(self) -> None:
+        """Drop everybody, and remove the socket if it is still this one."""
+        for client in list(self._clients.values()):
+            self.drop(client)
+        self._epoll.close()
+        self._listener.close()
+        try:
+            status = os.stat(self.path)
+            if (status.st_dev, status.st_ino) == self._identity:
+                os.unlink(self.path)
+        except OSError:
+            pass
+
+    def __enter__(self) -> SocketService:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+# --- the socket's file
+
+
+def _listen(path: str) -> tuple[socket.socket, tuple[int, int]]:
+    """A listening socket at a path, and what tells its file from another."""
+    folder = os.path.dirname(path) or "."
+    try:
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"{path}: a socket cannot be made there: {error.strerror}") from None
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)  # two services that start at once: one of them wins
+        _check_free(path)
+        temporary = f"/proc/self/fd/{place}/.hv-{os.getpid()}"  # short, however deep the folder is
+        listener.bind(temporary)
+        try:
+            os.chmod(temporary, 0o600)
+            listener.listen(128)
+            listener.setblocking(False)
+            status = os.stat(temporary)
+            os.rename(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"{path}: a socket cannot be made there: {error.strerror}") from None
+    except ConfigError:
+        listener.close()
+        raise
+    finally:
+        os.close(place)
+    return listener, (status.st_dev, status.st_ino)
+
+
+def _check_free(path: str) -> None:
+    """A ConfigError where something is in the way; a socket without a listener is not."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConfigError(f"{path} is there and is no socket: remove it, or name another path")
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        probe.connect(path)
+    except ConnectionRefusedError:
+        return
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be replaced: {error.strerror or error}") from None
+    finally:
+        probe.close()
+    raise ConfigError(f"{path} is in use by another service: stop that, or name another path")
