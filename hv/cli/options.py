@@ -21,17 +21,20 @@ class GuestOptions:
     cmdline: str | None
     ramdisk: str | None
     name: str | None
-    max_event_channels: int
+    max_event_channels: int | None
     pirq: tuple[str, ...]
+    disk: tuple[str, ...]
+    vif: tuple[str, ...]
     clock: str | None
     timeout: float | None
     until: int | None
     hypervisor_log: str | None
 
     def creation(self) -> dict[str, Any]:
-        """What `Machine.create` takes."""
+        """What `Machine.create` takes; None is what the image, its xl.cfg file or the default says."""
         names = ("memory", "vcpus", "cmdline", "ramdisk", "name", "max_event_channels")
-        return {**{name: getattr(self, name) for name in names}, "pirqs": self.pirq or None}
+        several = {"pirqs": self.pirq, "disks": self.disk, "vifs": self.vif}
+        return {**{name: getattr(self, name) for name in names}, **{key: row or None for key, row in several.items()}}
 
     def open_log(self) -> BinaryIO | None:
         """The hypervisor log's file; None is stderr."""
@@ -62,11 +65,9 @@ OPTIONS = (
     click.option("--name", metavar="NAME", help="The domain's name (default: the image's)."),
     click.option(
         "--max-event-channels",
-        default=1023,
         type=click.IntRange(2, 131071),
         metavar="N",
-        help="How many event channels a guest may have.",
-        show_default=True,
+        help="How many event channels a guest may have (default: 1023).",
     ),
     click.option(
         "--pirq",
@@ -74,6 +75,10 @@ OPTIONS = (
         metavar="SPEC",
         help="A physical interrupt: 9, 9:level, 9:edge,every=1ms,count=3 (default: what a bundled guest is made for).",
     ),
+    click.option(
+        "--disk", multiple=True, metavar="SPEC", help="A disk, as in xl.cfg: root.img,raw,xvda,rw (docs/devices.md)."
+    ),
+    click.option("--vif", multiple=True, metavar="SPEC", help="A network interface, as in xl.cfg: bridge=lan, or ''."),
     click.option(
         "--clock",
         type=click.Choice(["virtual", "paced", "host"]),

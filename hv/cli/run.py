@@ -27,6 +27,7 @@ Examples:
   hv run grub-x86_64-xen.bin --memory 128M       GRUB for Xen, from Debian's grub-xen-host
   hv run vcpus --vcpus 8                         with 8 virtual CPUs instead of the 64 it is made for
   hv run crash --core crash.core                 and then: gdb IMAGE crash.core
+  hv run web.cfg db.cfg --console db=db.log      xl.cfg(5) files; kill -USR1 prints a table of the domains
   echo ls | hv run grub-x86_64-xen.bin --timeout 5
 At a terminal every key goes to the guest; Ctrl-] leaves.
 Exit codes: 0 powered off, 2 bad usage or image, 6 crashed, 124 timeout, 125 nothing can happen any more,
@@ -38,16 +39,32 @@ Exit codes: 0 powered off, 2 bad usage or image, 6 crashed, 124 timeout, 125 not
     metavar="FILE",
     help="After a crash, write an ELF core for gdb; with several IMAGEs, FILE.N for the domain of number N.",
 )
+@click.option(
+    "--console",
+    multiple=True,
+    metavar="NAME=FILE|stdio",
+    help="Where the console of domain NAME goes (default: stdio); the keyboard is the first domain's, or stdio's.",
+)
+@click.option("--list", "list_domains", is_flag=True, help="At the end, print a table of the domains, as xl list.")
 @click.option("--events", is_flag=True, help="At the end, print each guest's table of event channels.")
 @guest_options
-def command(images: tuple[str, ...], core: str | None, events: bool, options: GuestOptions) -> int:
-    """Boot each IMAGE (an ELF with Xen notes, a bzImage, or a bundled guest) as a domain of one machine."""
+def command(
+    images: tuple[str, ...],
+    core: str | None,
+    console: tuple[str, ...],
+    list_domains: bool,
+    events: bool,
+    options: GuestOptions,
+) -> int:
+    """Boot each IMAGE (ELF with Xen notes, bzImage, xl.cfg file or bundled guest) as a domain of one machine."""
+    from hv.cli import consoles, domains
     from hv.cli.events import show
     from hv.cli.terminal import ConsoleInput, Left, RawTerminal
     from hv.machine.machine import Machine
 
     if options.name and len(images) > 1:
         raise ConfigError("--name needs exactly one IMAGE")
+    routes = consoles.parse(console)
     source = _standard_input()
     at_terminal = source is not None and os.isatty(source)
     clock = options.clock or ("paced" if at_terminal else "virtual")
@@ -55,15 +72,16 @@ def command(images: tuple[str, ...], core: str | None, events: bool, options: Gu
         _connect_log(machine, options)
         if core is not None:
             machine.crash_listeners.append(_core_writer(core, several=len(images) > 1))
-        domains = [machine.create(image, **_creation(image, options, at_terminal)) for image in images]
-        for domain in domains:
-            domain.console.listeners.append(_to_stdout)
+        machine.warning_listeners.append(lambda sentence: print(f"hv: {sentence}", file=sys.stderr))
+        created = [machine.create(image, **_creation(image, options, at_terminal)) for image in images]
+        typist = consoles.connect(created, routes)
+        domains.show_on_signal(machine)
 
         def go() -> str:
             return machine.run_until(lambda: False, options.timeout, options.until)
 
         if source is not None:
-            machine.inputs.append(ConsoleInput(source, lambda data: _type(domains[0], data)))
+            machine.inputs.append(ConsoleInput(source, lambda data: _type(typist, data)))
         try:
             outcome = RawTerminal(source).during(go) if source is not None and at_terminal else go()
         except Left:
@@ -71,6 +89,8 @@ def command(images: tuple[str, ...], core: str | None, events: bool, options: Gu
         code = _report(machine, outcome, options)
         if events:
             show(machine.domains)
+        if list_domains:
+            domains.show(machine)
         return code
 
 
@@ -98,12 +118,6 @@ def _type(domain: Domain, data: bytes) -> None:
     """Keys for a guest; what comes after its end is nobody's."""
     if not domain.ended:
         domain.console.send(data)
-
-
-def _to_stdout(data: bytes) -> None:
-    from hv.cli.terminal import write_all
-
-    write_all(1, data)
 
 
 def _connect_log(machine: Machine, options: GuestOptions) -> None:

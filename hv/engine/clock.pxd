@@ -6,6 +6,7 @@ cdef enum:
     HYPERCALL_TICKS = 400        # what a hypercall costs in virtual time: 100 ns
     EXCEPTION_TICKS = 400        # what an exception costs: 100 ns
     QUANTUM_TICKS = 4000000      # 1 ms
+    DEFAULT_WEIGHT = 256
     FIRST_PERIOD = 10000000      # ns: the periodic timer that every PV vCPU is made with
 
 cdef void rearm(machine_t *m) noexcept nogil
@@ -21,3 +22,4 @@ cdef void stop_singleshot(vcpu_t *v) noexcept nogil
 cdef void set_periodic(vcpu_t *v, uint64_t ns) noexcept nogil
 cdef void set_poll_timeout(vcpu_t *v, uint64_t ns) noexcept nogil
 cdef vcpu_t *in_its_slice(machine_t *m) noexcept nogil
+cdef uint64_t slice_ticks(const vcpu_t *v) noexcept nogil

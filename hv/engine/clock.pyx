@@ -180,6 +180,12 @@ cdef vcpu_t *in_its_slice(machine_t *m) noexcept nogil:
     return &d.vcpus[m.turn % VCPU_LIMIT]
 
 
+cdef uint64_t slice_ticks(const vcpu_t *v) noexcept nogil:
+    """How long a turn is: who weighs more has longer ones, and so the greater share."""
+    cdef uint64_t weight = v.domain.weight if v != NULL else DEFAULT_WEIGHT
+    return weight * QUANTUM_TICKS // DEFAULT_WEIGHT
+
+
 cdef bint _somebody_else(machine_t *m) noexcept nogil:
     cdef uint32_t turn = m.turn
     cdef vcpu_t *v = next_runnable(m)
@@ -197,7 +203,7 @@ cdef void _deadline(machine_t *m) noexcept nogil:
     elif now >= m.until:
         m.stop = STOP_UNTIL
     elif now >= m.slice_end:
-        m.slice_end = now + QUANTUM_TICKS
+        m.slice_end = now + slice_ticks(m.on_cpu)
         if _somebody_else(m):
             m.stop = STOP_RESCHEDULE
     set_limit(m)

@@ -11,7 +11,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 from xen_abi cimport *
-from hv.engine.clock cimport (FIRST_PERIOD, QUANTUM_TICKS, block, fire_timers, idle, next_runnable, in_its_slice, rearm, switch_to)
+from hv.engine.clock cimport (DEFAULT_WEIGHT, FIRST_PERIOD, block, fire_timers, idle, next_runnable, in_its_slice, rearm, slice_ticks,
+                              switch_to)
 from hv.engine.cpu cimport (close_instance, enter, flush_tlb, get_flags, handlers, load_context, open_instance,
                             save_context, set_flags)
 from hv.engine.cpuid cimport guest_cpuid
@@ -309,7 +310,7 @@ cdef void _run(machine_t *m) noexcept nogil:
         if v == NULL:
             v = next_runnable(m)
             m.in_slice = v != NULL
-            m.slice_end = ticks(m) + QUANTUM_TICKS
+            m.slice_end = ticks(m) + slice_ticks(v)
         switch_to(m, v)
         if v == NULL:
             if idle(m) and host_ns() >= m.host_poll:      # a chain of timers without a guest to run must not stall hv
@@ -406,6 +407,7 @@ cdef class GuestDomain:
         d.python = <void *>self
         d.max_pages = max_pages
         d.max_port = max_port
+        d.weight = DEFAULT_WEIGHT
         d.nr_ports = PORTS_A_BUCKET
         d.first_closed = 1
         d.port_ops = &ops_2l if domid else &ops_host
@@ -936,6 +938,15 @@ cdef class GuestDomain:
     @property
     def max_port(self):
         return self._live().max_port
+
+    @property
+    def weight(self):
+        """Its share of the processor: how long its turns are, in 1/256 of the usual."""
+        return self._live().weight
+
+    @weight.setter
+    def weight(self, uint32_t value):
+        self._live().weight = value
 
     @property
     def paused(self):

@@ -216,6 +216,7 @@ ctypedef struct domain_t:
     uint8_t in_multicall
     uint8_t paused           # by the API: not scheduled
     uint8_t pad
+    uint32_t weight          # length of its time slices: 256 is one quantum
     uint64_t vm_assist
     uint64_t nr_pages
     uint64_t max_pages

@@ -9,20 +9,19 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hv.abi import sched, xen
 from hv.abi.errno import XEN_EPERM, XEN_ESRCH
 from hv.backends.console import ConsoleBackend
-from hv.builder import image as images
 from hv.builder import pv
 from hv.core.event_channel import EventChannels
 from hv.core.grant_table import GrantTable
 from hv.core.pirq import KINDS, NR_PIRQS, Pirqs
 from hv.core.xenstore.domain_keys import PvDomain, domain_keys
 from hv.errors import ConfigError
+from hv.machine.config import Config
 from hv.machine.console import Console
 
 if TYPE_CHECKING:
@@ -40,6 +39,11 @@ ENDINGS = {
     sched.SHUTDOWN_watchdog: "crashed: its watchdog expired",
     sched.SHUTDOWN_soft_reset: "asked for a soft reset",
 }
+KINDS_OF_END = {  # which of on_poweroff, on_reboot, … of xl.cfg decides what follows
+    sched.SHUTDOWN_reboot: "reboot",
+    sched.SHUTDOWN_crash: "crash",
+    sched.SHUTDOWN_watchdog: "watchdog",
+}
 
 
 def _handle(name: str) -> bytes:
@@ -50,19 +54,6 @@ def _handle(name: str) -> bytes:
 def _as_uuid(handle: bytes) -> str:
     text = handle.hex()
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What a domain is made from."""
-
-    name: str
-    image: images.Image
-    memory: int  # bytes
-    vcpus: int = 1
-    cmdline: str = ""
-    ramdisk: bytes = b""
-    max_event_channels: int = 1023
 
 
 class Domain:
@@ -77,7 +68,9 @@ class Domain:
         self.machine = machine
         self.config = config
         self.console = Console(self)
+        self.name = config.name
         self.reboots = 0
+        self.preserved = False  # ended, but not taken down: on_crash="preserve" and the like
         self.crash_report: str | None = None
         self._ending: tuple[str, int] | None = None
         self.handle = _handle(config.name)
@@ -86,10 +79,6 @@ class Domain:
         self.boot()
 
     # --- identity and state
-
-    @property
-    def name(self) -> str:
-        return self.config.name
 
     @property
     def domid(self) -> int:
@@ -113,6 +102,11 @@ class Domain:
     def exit_code(self) -> int | None:
         """0 after poweroff, 6 after a crash; None while it runs."""
         return self._ending[1] if self._ending else None
+
+    @property
+    def cpu_ns(self) -> int:
+        """How long its vCPUs have had the processor since it booted, in ns of the machine's time."""
+        return sum(self.guest.runstate(vcpu)[2][0] for vcpu in range(self.guest.nr_vcpus))
 
     def registers(self, vcpu: int = 0) -> dict[str, Any]:
         """The vCPU's registers by name."""
@@ -186,8 +180,9 @@ class Domain:
         nr_pages = config.memory // pv.PAGE
         pv.plan(config.image, nr_pages, len(config.ramdisk))  # refuse before anything is made
         guest = machine.engine.create_domain(
-            machine.next_domid(), config.vcpus, nr_pages, max_port=config.max_event_channels
+            machine.next_domid(), config.vcpus, config.max_memory // pv.PAGE, max_port=config.max_event_channels
         )
+        guest.weight = config.weight
         self.guest = guest
         self._host_ports = []
         try:
@@ -195,7 +190,7 @@ class Domain:
             for number, (kind, on_eoi) in self._granted.items():
                 self.pirqs.grant(number, kind, on_eoi)
             self.events = EventChannels(guest, machine.find_events, self.pirqs)
-            self.grants = GrantTable(guest, machine.engine.page)
+            self.grants = GrantTable(guest, machine.engine.page, config.max_grant_frames)
             host = machine.domain0
             self._host_ports = [host.connect(guest, port) for port in (STORE_PORT, CONSOLE_PORT)]
             store_port, console_port = self._host_ports
@@ -249,6 +244,7 @@ class Domain:
                 name=self.name,
                 uuid=_as_uuid(self.handle),
                 memory_kib=kib,
+                max_memory_kib=self.config.max_memory >> 10,
                 store_ring_ref=built.store_mfn,
                 store_port=STORE_PORT,
                 console_ring_ref=built.console_mfn,
@@ -276,12 +272,11 @@ class Domain:
 
     # --- end
 
-    def conclude(self, reboot_allowed: bool) -> bool:
-        """The engine has stopped the guest: take it down. True where it boots again."""
+    def conclude(self, reboot_allowed: bool) -> None:
+        """The engine has stopped the guest: take it down, boot it again, or keep it, as its configuration says."""
         guest = self.guest
         if self.console.backend is not None:
             self.console.backend.service()
-        rebooting = not guest.crashed and guest.shutdown_code == sched.SHUTDOWN_reboot
         ending = self._describe()
         if ending[1] == EXIT_CRASHED:
             from hv.machine.crash_report import report
@@ -289,21 +284,45 @@ class Domain:
             self.crash_report = report(self, ending[0])
             for listener in self.machine.crash_listeners:
                 listener(self)
-        again = rebooting and reboot_allowed
+        kind = "crash" if guest.crashed else KINDS_OF_END.get(guest.shutdown_code, "poweroff")
+        action = self.config.actions[kind]
+        if action.startswith("coredump-"):
+            self._dump()
         self.console.release_held(to_console=self.console.backend is None or not self.console.backend.used)
+        again = action.endswith("restart") and reboot_allowed
+        if action in ("preserve", "rename-restart"):
+            self._ending, self.preserved = ending, True
+            if again:
+                self.machine.succeed(self)
+            return
         self._detach()
         if again:
             self.reboots += 1
             self.boot()
         else:
             self._ending = ending
-        return again
+
+    def _dump(self) -> None:
+        path = f"{self.name.replace('/', '_')}.core"
+        try:
+            self.write_core(path)
+        except OSError as error:
+            self.machine.warn(f"{path}: the core could not be written: {error.strerror}")
+        else:
+            self.machine.warn(f"the core of {self.name} is in {path}")
 
     def destroy(self) -> None:
-        """End a live guest from outside."""
-        self.guest.shut_down(sched.SHUTDOWN_poweroff)
-        self.conclude(reboot_allowed=False)
-        self._ending = ("destroyed", EXIT_OK)
+        """End a live guest from outside, or give back what a preserved one holds."""
+        if self.preserved:
+            self.preserved = False
+            self._detach()
+        elif not self.ended:
+            self.guest.shut_down(sched.SHUTDOWN_poweroff)
+            if self.console.backend is not None:
+                self.console.backend.service()
+            self.console.release_held(to_console=self.console.backend is None or not self.console.backend.used)
+            self._detach()
+            self._ending = ("destroyed", EXIT_OK)
 
     def _describe(self) -> tuple[str, int]:
         guest = self.guest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hv.errors import ImageError
 from hv.machine import fetched
@@ -57,6 +58,16 @@ def fetched_guest(image: str | Path | bytes) -> fetched.Fetched | None:
     if isinstance(image, bytes) or Path(image).is_file():
         return None
     return fetched.find(str(image))
+
+
+def made_for(image: str | Path | bytes) -> dict[str, Any]:
+    """What a bundled or fetched guest is started with where nobody says otherwise; nothing for any other image."""
+    if bundled := bundled_guest(image):
+        return {"vcpus": bundled.vcpus, "pirqs": bundled.pirqs}
+    if guest := fetched_guest(image):
+        defaults = {"memory": guest.memory, "cmdline": guest.cmdline, "ramdisk": guest.ramdisk}
+        return {name: value for name, value in defaults.items() if value is not None}
+    return {}
 
 
 def _is_bundled(path: Path, name: str) -> bool:

@@ -12,15 +12,13 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from hv.abi import event_channel as evtchn
-from hv.abi.event_channel import EVTCHN_FIFO_NR_CHANNELS
 from hv.backends.store import StoreBackend
-from hv.builder import image as images
 from hv.core.event_channel import EventChannels
 from hv.core.xenstore.domain_keys import host_keys
 from hv.core.xenstore.errors import XenStoreError
@@ -29,17 +27,16 @@ from hv.engine.machine import CLOCKS, Engine
 from hv.errors import ConfigError, HvError, Timeout
 from hv.hypercalls.registry import Table
 from hv.machine import images as sources
-from hv.machine import interrupts, size
-from hv.machine.domain import Config, Domain
+from hv.machine import interrupts, size, xl_domain
+from hv.machine.config import configuration
+from hv.machine.domain import Domain
+from hv.machine.xl_devices import DiskSpec, VifSpec
 
 if TYPE_CHECKING:
     from hv.engine.machine import GuestDomain
 
-DEFAULT_MEMORY = "64M"
 CAPACITY = 32 << 30
 REBOOT_LIMIT = 10
-MAX_EVENT_CHANNELS = 1023  # xl's default of max_event_channels
-FEWEST_EVENT_CHANNELS = 2
 Handler = Callable[[int], None]
 
 
@@ -105,6 +102,7 @@ class Machine:
         self.domains: list[Domain] = []
         self.inputs: list[Input] = []
         self.log_listeners: list[Callable[[str, bytes], None]] = []
+        self.warning_listeners: list[Callable[[str], None]] = []
         self.crash_listeners: list[Callable[[Domain], None]] = []  # a crashed domain, not yet taken down
         self.reboot_limit = REBOOT_LIMIT
         self.store = Store()
@@ -123,49 +121,39 @@ class Machine:
         image: str | Path | bytes,
         *,
         memory: str | int | None = None,
+        max_memory: str | int | None = None,
         vcpus: int | None = None,
         cmdline: str | None = None,
         ramdisk: str | Path | bytes | None = None,
         name: str | None = None,
-        max_event_channels: int = MAX_EVENT_CHANNELS,
+        max_event_channels: int | None = None,
+        max_grant_frames: int | None = None,
+        max_grant_version: int | None = None,
+        max_maptrack_frames: int | None = None,
+        weight: int | None = None,
+        actions: Mapping[str, str] | None = None,
+        disks: Iterable[str | DiskSpec] | None = None,
+        vifs: Iterable[str | VifSpec] | None = None,
         pirqs: Iterable[str] | None = None,
     ) -> Domain:
-        """A new domain from an image: a path, the name of a bundled or fetched guest, or the bytes of one.
+        """A new domain from an image or an xl.cfg file: a path, the name of a bundled or fetched guest, or bytes.
 
-        Without `memory` it has 64 MiB, without `vcpus` one, without `pirqs` (hv/machine/interrupts.py says how they are
-        written) none, and no `cmdline` or `ramdisk`, or what a bundled or fetched guest is made for.
-        HvError with one sentence where it can not boot; the machine is unchanged then.
+        What is not given comes from the file, from what a bundled or fetched guest is made for, or is xl's default:
+        docs/domains.md. HvError with one sentence where it can not boot; the machine is unchanged then.
         """
+        given = {key: value for key, value in locals().items() if key not in ("self", "image") and value is not None}
         data, source = (image, "image") if isinstance(image, bytes) else sources.read(image)
-        fetched = sources.fetched_guest(image)
-        if fetched:
-            memory = fetched.memory if memory is None else memory
-            cmdline = fetched.cmdline if cmdline is None else cmdline
-            ramdisk = fetched.ramdisk if ramdisk is None else ramdisk
-        if ramdisk is not None and not isinstance(ramdisk, bytes):
-            ramdisk = sources.read(ramdisk)[0]
-        bundled = sources.bundled_guest(image)
-        if vcpus is None:
-            vcpus = bundled.vcpus if bundled else 1
-        if pirqs is None:
-            pirqs = bundled.pirqs if bundled else ()
-        hardware = {interrupt.pirq: interrupt for interrupt in map(interrupts.parse, pirqs)}
-        if not 1 <= vcpus <= 64:
-            raise ConfigError(f"{vcpus} vCPUs are not possible: choose 1 to 64")
-        if not FEWEST_EVENT_CHANNELS <= max_event_channels < EVTCHN_FIFO_NR_CHANNELS:
-            raise ConfigError(
-                f"{max_event_channels} event channels are not possible: choose {FEWEST_EVENT_CHANNELS} "
-                f"(for store and console) to {EVTCHN_FIFO_NR_CHANNELS - 1}"
-            )
-        config = Config(
-            name or source,
-            images.load(data, source),
-            size.parse(DEFAULT_MEMORY if memory is None else memory),
-            vcpus,
-            cmdline or "",
-            ramdisk or b"",
-            max_event_channels,
-        )
+        if xl_domain.looks_like_one(data):
+            settings = xl_domain.read(data, source)
+            for warning in settings.warnings:
+                self.warn(warning)
+            given = {"name": source.removesuffix(".cfg")} | settings.options | given
+            image = settings.kernel
+            data, source = sources.read(image)
+        given = sources.made_for(image) | given
+        pirq_specs = given.pop("pirqs", ())
+        hardware = {interrupt.pirq: interrupt for interrupt in map(interrupts.parse, pirq_specs)}
+        config = configuration(data, source, self.warn, **given)
         try:
             domain = Domain(self, config)
         except MemoryError:
@@ -174,6 +162,11 @@ class Machine:
         for interrupt in hardware.values():
             interrupts.Source(domain, interrupt)
         return domain
+
+    def warn(self, sentence: str) -> None:
+        """Something of a configuration that is ignored."""
+        for listener in self.warning_listeners:
+            listener(sentence)
 
     def next_domid(self) -> int:
         self._last_domid += 1
@@ -298,17 +291,24 @@ class Machine:
         return True
 
     def _conclude(self) -> None:
-        for domain in self.domains:
+        for domain in list(self.domains):
             if not domain.ended and domain.guest.ended:
                 domain.conclude(domain.reboots < self.reboot_limit)
+
+    def succeed(self, old: Domain) -> None:
+        """on_…="rename-restart": a new domain takes the old one's place and name; the old one is kept as it ended."""
+        new = Domain(self, old.config)
+        new.reboots = old.reboots + 1
+        new.console.listeners += old.console.listeners
+        old.name = f"{old.name}-{new.reboots}"
+        self.domains.append(new)
 
     # --- end
 
     def close(self) -> None:
         """Give everything back; live guests are destroyed."""
         for domain in self.domains:
-            if not domain.ended:
-                domain.destroy()
+            domain.destroy()
 
     def __enter__(self) -> Machine:
         return self

@@ -1,0 +1,65 @@
+"""Where each domain's console goes: `--console NAME=FILE` or `NAME=stdio`; without any, all go to stdout.
+
+The keyboard belongs to the first domain, or to the one that `stdio` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hv.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hv.machine.domain import Domain
+
+STDIO = "stdio"
+Sink = Callable[[bytes], None]
+
+
+def parse(options: tuple[str, ...]) -> dict[str, str]:
+    """{name: file or "stdio"}."""
+    routes: dict[str, str] = {}
+    for option in options:
+        name, equals, target = option.partition("=")
+        if not name or not equals or not target:
+            raise ConfigError(f"--console {option!r} is not possible: write NAME=FILE or NAME={STDIO}")
+        if name in routes:
+            raise ConfigError(f"--console {name} is there twice: each console has one place")
+        routes[name] = target
+    if list(routes.values()).count(STDIO) > 1:
+        raise ConfigError(f"--console: only one console can have {STDIO}")
+    return routes
+
+
+def connect(domains: list[Domain], routes: dict[str, str]) -> Domain:
+    """Give each domain's console its place; the domain that the keyboard belongs to."""
+    names = {domain.name: domain for domain in domains}
+    for name in routes.keys() - names.keys():
+        raise ConfigError(f"--console {name}: there is no such domain; here are {', '.join(sorted(names))}")
+    for domain in domains:
+        target = routes.get(domain.name, STDIO)
+        domain.console.listeners.append(_to_stdout if target == STDIO else _to_file(target))
+    return next((names[name] for name, target in routes.items() if target == STDIO), domains[0])
+
+
+def _to_stdout(data: bytes) -> None:
+    from hv.cli.terminal import write_all
+
+    write_all(1, data)
+
+
+def _to_file(path: str) -> Sink:
+    try:
+        file = Path(path).open("wb", buffering=0)  # noqa: SIM115
+    except OSError as error:
+        raise ConfigError(f"--console: {path} cannot be written: {error.strerror}") from None
+
+    def write(data: bytes) -> None:
+        try:
+            file.write(data)
+        except OSError as error:
+            raise ConfigError(f"--console: {path} cannot be written: {error.strerror}") from None
+
+    return write

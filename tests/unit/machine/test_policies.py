@@ -1,0 +1,131 @@
+"""What follows a domain's end (on_poweroff and its like), weights, and domains from xl.cfg files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from guest_kit import assemble
+
+import hv
+
+ENDS = {
+    "poweroff": "main: ret",
+    "reboot": "main: shut_down SHUTDOWN_reboot",
+    "crash": "main: ud2",
+    "watchdog": "main: shut_down SHUTDOWN_watchdog",
+}
+SPIN = "main: jmp main"
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_restart(kind: str) -> None:
+    with hv.Machine() as machine:
+        machine.reboot_limit = 2
+        domain = machine.create(assemble(ENDS[kind]), actions={kind: "restart"})
+        machine.run(timeout=30)
+        assert (domain.reboots, domain.ended) == (2, True)
+        assert len(machine.domains) == 1
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_destroy(kind: str) -> None:
+    with hv.Machine() as machine:
+        domain = machine.create(assemble(ENDS[kind]), actions={kind: "destroy"})
+        machine.run(timeout=30)
+        assert (domain.reboots, domain.ended, domain.preserved) == (0, True, False)
+        assert machine.store.ls("/local/domain") == ["0"]
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_preserve(kind: str) -> None:
+    """Memory, registers and store keys stay to be looked at, until destroy."""
+    with hv.Machine() as machine:
+        domain = machine.create(assemble(ENDS[kind]), actions={kind: "preserve"})
+        assert machine.run(timeout=30) == "ended"
+        assert (domain.ended, domain.preserved) == (True, True)
+        assert domain.registers()["rip"]
+        assert machine.store.ls("/local/domain") == ["0", "1"]
+        domain.destroy()
+        assert machine.store.ls("/local/domain") == ["0"]
+
+
+def test_rename_restart() -> None:
+    with hv.Machine() as machine:
+        machine.reboot_limit = 2
+        seen: list[bytes] = []
+        first = machine.create(assemble('main: println "x"\n call drain_console\n ud2'), name="g",
+                               actions={"crash": "rename-restart"})  # fmt: skip
+        first.console.listeners.append(seen.append)
+        machine.run(timeout=30)
+        assert [domain.name for domain in machine.domains] == ["g-1", "g-2", "g"]
+        assert all(domain.preserved for domain in machine.domains)
+        assert b"".join(seen) == b"x\n" * 3
+    assert not any(domain.preserved for domain in machine.domains)
+
+
+def test_coredump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with hv.Machine() as machine:
+        warnings: list[str] = []
+        machine.warning_listeners.append(warnings.append)
+        machine.create(assemble("main: ud2"), name="a/b", actions={"crash": "coredump-destroy"})
+        machine.run(timeout=30)
+    assert (tmp_path / "a_b.core").read_bytes()[:4] == b"\x7fELF"
+    assert warnings == ["the core of a/b is in a_b.core"]
+
+
+@pytest.mark.parametrize(("weights", "shares"), [((256, 256), 1.0), ((512, 256), 2.0), ((100, 400), 0.25)])
+def test_weight(weights: tuple[int, int], shares: float) -> None:
+    """Two domains that never sleep get the processor as their weights are, in virtual time."""
+    with hv.Machine() as machine:
+        domains = [machine.create(assemble(SPIN), weight=weight) for weight in weights]
+        assert machine.run(timeout=60, until_ns=60_000_000) == "until"
+        one, two = (domain.cpu_ns for domain in domains)
+        assert one / two == pytest.approx(shares, rel=0.1)
+
+
+def test_domains_come_and_go() -> None:
+    """The others go on, and nothing of those that are gone is left."""
+    with hv.Machine() as machine:
+        steady = machine.create(assemble(SPIN), memory="8M")
+        for turn in range(1, 20):
+            other = machine.create(assemble(SPIN), memory="8M")
+            assert machine.run(until_ns=turn * 3_000_000, timeout=30) == "until"
+            assert other.cpu_ns
+            other.destroy()
+            assert other.reason == "destroyed"
+        assert steady.cpu_ns > 20_000_000
+        assert machine.store.ls("/local/domain") == ["0", "1"]
+
+
+def test_from_a_file(tmp_path: Path) -> None:
+    """Arguments override the file; a domain is named for the file where it does not name it."""
+    path = tmp_path / "web.cfg"
+    path.write_text("kernel = 'hello'\nmemory = 16\nmaxmem = 32\non_crash = 'preserve'\n")
+    with hv.Machine() as machine:
+        warnings: list[str] = []
+        machine.warning_listeners.append(warnings.append)
+        domain = machine.create(path, memory="24M")
+        assert (domain.name, domain.config.memory, domain.config.max_memory) == ("web", 24 << 20, 32 << 20)
+        assert domain.config.actions["crash"] == "preserve"
+        assert machine.store.read(f"/local/domain/{domain.domid}/memory/static-max") == b"32768"
+        machine.run(timeout=30)
+        assert domain.console.output.startswith(b"Hello, world!")
+        assert not warnings
+
+
+BAD = [
+    ({"weight": 0}, "a weight of 0"),
+    ({"max_memory": "8M"}, "maxmem (8M) is below memory (64M)"),
+    ({"actions": {"crash": "x"}}, "on_crash = 'x'"),
+    ({"actions": {"boredom": "destroy"}}, "on_boredom"),
+    ({"max_grant_version": 3}, "no grant tables of version 3"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD)
+def test_refused(options: dict[str, object], message: str) -> None:
+    with hv.Machine() as machine, pytest.raises(hv.ConfigError) as error:
+        machine.create(assemble("main: ret"), **options)  # type: ignore[arg-type]
+    assert message in str(error.value)

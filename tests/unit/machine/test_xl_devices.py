@@ -1,0 +1,113 @@
+"""Disks and network interfaces in xl's syntax: xl-disk-configuration(5), xl-network-configuration(5)."""
+
+from __future__ import annotations
+
+import pytest
+
+import hv
+from hv.machine.xl_devices import default_mac, device_number, disk, vif
+
+DISKS: dict[str, tuple[str, str, bool, bool, bool]] = {  # target, vdev, read_only, cdrom, discard
+    "/i/a.raw,raw,xvda,rw": ("/i/a.raw", "xvda", False, False, True),
+    "/i/a.raw,raw,xvda,r": ("/i/a.raw", "xvda", True, False, True),
+    "/i/a.raw, , xvdb, w": ("/i/a.raw", "xvdb", False, False, True),
+    "/i/a.raw,,xvda": ("/i/a.raw", "xvda", False, False, True),
+    "a.raw,raw,xvda,ro": ("a.raw", "xvda", True, False, True),
+    "vdev=xvda,format=raw,access=rw,target=/i/a,b.raw": ("/i/a,b.raw", "xvda", False, False, True),
+    "format=raw, vdev=xvdc, access=ro, target=a.raw": ("a.raw", "xvdc", True, False, True),
+    "a.iso,raw,xvdc:cdrom,r": ("a.iso", "xvdc", True, True, True),
+    "a.iso,raw,xvdc,cdrom": ("a.iso", "xvdc", True, True, True),
+    "devtype=cdrom,vdev=xvdc,target=a.iso": ("a.iso", "xvdc", True, True, True),
+    "a.raw,raw,xvda,rw,no-discard": ("a.raw", "xvda", False, False, False),
+    "a.raw,raw,xvda,rw,discard,direct-io-safe": ("a.raw", "xvda", False, False, True),
+    "phy:/dev/vg/lv,xvda,w": ("/dev/vg/lv", "xvda", False, False, True),
+    "file:/i/a.raw,xvda1,r": ("/i/a.raw", "xvda1", True, False, True),
+    "tap:aio:raw:/i/a.raw,sda,w": ("/i/a.raw", "sda", False, False, True),
+}
+BAD_DISKS = {
+    "a.qcow2,qcow2,xvda,rw": "qemu-img convert -O raw",
+    "tap:qcow2:/i/a,xvda,w": "qemu-img convert -O raw",
+    "a.raw,tar,xvda": "format 'tar' is unknown",
+    "a.raw,raw,xvda,x": "access 'x' is unknown",
+    "a.raw,raw,": "'' is no name of a disk",
+    ",raw,xvda,r": "no image file is named",
+    "a.raw,raw,xvda,rw,more": "'more' is too much",
+    "a.raw,raw,xvda,speed=9": "speed is unknown",
+    "a.raw,raw,vda,rw": "'vda' is no name of a disk",
+}
+NUMBERS = {
+    "xvda": 51712,
+    "xvda1": 51713,
+    "xvdb": 51728,
+    "xvdp15": 202 << 8 | 15 << 4 | 15,
+    "xvdq": 1 << 28 | 16 << 8,
+    "xvda16": 1 << 28 | 16,
+    "xvdaa": 1 << 28 | 26 << 8,
+    "d0": 51712,
+    "d2p1": 202 << 8 | 2 << 4 | 1,
+    "hda": 768,
+    "hdb1": 768 + 65,
+    "hdc": 22 << 8,
+    "sda": 2048,
+    "sdb3": 2048 + 19,
+    "768": 768,
+    "0x300": 768,
+}
+
+
+def nobody(warning: str) -> None:
+    raise AssertionError(warning)
+
+
+@pytest.mark.parametrize("text", DISKS)
+def test_disk(text: str) -> None:
+    spec = disk(text, nobody)
+    assert (spec.target, spec.vdev, spec.read_only, spec.cdrom, spec.discard) == DISKS[text]
+
+
+@pytest.mark.parametrize("text", BAD_DISKS)
+def test_bad_disk(text: str) -> None:
+    with pytest.raises(hv.ConfigError) as error:
+        disk(text, nobody)
+    assert BAD_DISKS[text] in str(error.value)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_device_number(name: str) -> None:
+    """As libxl__device_disk_dev_number computes them."""
+    assert device_number(name) == NUMBERS[name]
+
+
+@pytest.mark.parametrize("name", ["sdq", "hde", "xvda256", "xvd", "d", "dx", "xvdA", "xvdaaaa"])
+def test_no_device_number(name: str) -> None:
+    with pytest.raises(hv.ConfigError):
+        device_number(name)
+
+
+def test_warnings() -> None:
+    warnings: list[str] = []
+    assert disk("script=block-x,vdev=xvda,target=a", warnings.append).target == "a"
+    assert vif("ip=10.0.0.1,bridge=b", warnings.append).bridge == "b"
+    assert len(warnings) == 2
+
+
+def test_vif() -> None:
+    assert vif("", nobody).bridge == "xenbr0"
+    spec = vif("mac=00:16:3e:01:02:03, bridge=lan, vifname=v", nobody)
+    assert (spec.mac, spec.bridge, spec.name) == (bytes.fromhex("00163e010203"), "lan", "v")
+
+
+BAD_VIFS = ["mac=1:2:3", "mac=01:00:00:00:00:00", "mac=xx:0:0:0:0:0", "speed=1", "mac=100:0:0:0:0:0"]
+
+
+@pytest.mark.parametrize("text", BAD_VIFS)
+def test_bad_vif(text: str) -> None:
+    with pytest.raises(hv.ConfigError):
+        vif(text, nobody)
+
+
+def test_default_addresses_repeat_and_differ() -> None:
+    addresses = {default_mac(name, index) for name in ("a", "b") for index in range(4)}
+    assert len(addresses) == 8
+    assert all(mac[:3] == bytes.fromhex("00163e") for mac in addresses)
+    assert default_mac("a", 0) == default_mac("a", 0)
