@@ -14,12 +14,14 @@ from hv.abi import (
     callback,
     event_channel,
     grant_table,
+    hvm_op,
     memory,
     nmi,
     physdev,
     sched,
     vcpu,
     version,
+    xenoprof,
 )
 from hv.abi import xen as xen_
 from hv.abi.arch_x86_xen import vcpu_guest_context
@@ -33,9 +35,7 @@ if TYPE_CHECKING:
 
 # Spelled without a leading name that Python would mangle: see xen.py.
 _NUMBERS: dict[str, int] = {
-    key.removeprefix("__HYPERVISOR_"): value
-    for key, value in vars(xen_).items()
-    if key.startswith("__HYPERVISOR_")
+    key.removeprefix("__HYPERVISOR_"): value for key, value in vars(xen_).items() if key.startswith("__HYPERVISOR_")
 }
 
 _HOT = frozenset(
@@ -43,9 +43,15 @@ _HOT = frozenset(
         "mmu_update",
         "stack_switch",
         "fpu_taskswitch",
+        "sched_op_compat",
+        "set_debugreg",
+        "get_debugreg",
         "multicall",
         "update_va_mapping",
+        "update_va_mapping_otherdomain",
         "set_timer_op",
+        "event_channel_op_compat",
+        "physdev_op_compat",
         "xen_version",
         "iret",
         "set_segment_base",
@@ -59,14 +65,10 @@ _HOT = frozenset(
 
 def _ops(header: ModuleType, prefix: str, *rows: tuple[Any, ...]) -> tuple[Operation, ...]:
     """Rows (name without prefix, argument, direction[, count]) with the header's numbers."""
-    return tuple(
-        Operation(getattr(header, prefix + name), prefix + name, *rest) for name, *rest in rows
-    )
+    return tuple(Operation(getattr(header, prefix + name), prefix + name, *rest) for name, *rest in rows)
 
 
-def _call(
-    name: str, arguments: str = "", operations: Iterable[Operation] = (), domu: str | None = None
-) -> Hypercall:
+def _call(name: str, arguments: str = "", operations: Iterable[Operation] = (), domu: str | None = None) -> Hypercall:
     """A row; `arguments` is `name=kind` for each register."""
     return Hypercall(
         _NUMBERS[name],
@@ -90,11 +92,7 @@ _MMU = _ops(
 _MMUEXT = _ops(
     xen_,
     "MMUEXT_",
-    *(
-        (name.removeprefix("MMUEXT_"), xen_.mmuext_op, "in", True)
-        for name in vars(xen_)
-        if name.startswith("MMUEXT_")
-    ),
+    *((name.removeprefix("MMUEXT_"), xen_.mmuext_op, "in", True) for name in vars(xen_) if name.startswith("MMUEXT_")),
 )
 
 _MEMORY = _ops(
@@ -109,7 +107,7 @@ _MEMORY = _ops(
     ("populate_physmap", memory.xen_memory_reservation, "in"),
     ("add_to_physmap", memory.xen_add_to_physmap, "in"),
     ("memory_map", memory.xen_memory_map, "inout"),
-    ("machine_memory_map", memory.xen_memory_map, "inout"),
+    ("machine_memory_map", memory.xen_memory_map, "inout", False, "EPERM"),
     ("exchange", memory.xen_memory_exchange, "inout"),
     ("machphys_mapping", memory.xen_machphys_mapping, "out"),
     ("set_memory_map", memory.xen_foreign_memory_map, "in"),
@@ -119,12 +117,12 @@ _MEMORY = _ops(
     ("get_pod_target", memory.xen_pod_target, "inout"),
     ("get_sharing_freed_pages", None, "none"),
     ("get_sharing_shared_pages", None, "none"),
-    ("paging_op", None, "inout"),
-    ("access_op", None, "inout"),
-    ("sharing_op", None, "inout"),
+    ("paging_op", None, "inout", False, "ENOSYS"),
+    ("access_op", memory.xen_mem_access_op, "inout"),
+    ("sharing_op", None, "inout", False, "ENOSYS"),
     ("add_to_physmap_batch", memory.xen_add_to_physmap_batch, "in"),
     ("claim_pages", memory.xen_memory_reservation, "in"),
-    ("machphys_compat_mfn_list", memory.xen_machphys_mfn_list, "inout"),
+    ("machphys_compat_mfn_list", memory.xen_machphys_mfn_list, "inout", False, "EOPNOTSUPP"),
     ("get_vnumainfo", memory.xen_vnuma_topology_info, "inout"),
     ("reserved_device_memory_map", memory.xen_reserved_device_memory_map, "inout"),
     ("acquire_resource", memory.xen_mem_acquire_resource, "inout"),
@@ -143,7 +141,7 @@ _VERSION = _ops(
     ("pagesize", None, "none"),
     ("guest_handle", version.xen_domain_handle_t, "out"),
     ("commandline", version.xen_commandline_t, "out"),
-    ("build_id", version.xen_build_id, "inout"),
+    ("build_id", version.xen_build_id, "inout", False, "EPERM"),
 )
 
 _GRANT_TABLE = _ops(
@@ -179,7 +177,7 @@ _VCPU = _ops(
     ("stop_singleshot_timer", None, "none"),
     ("register_vcpu_info", vcpu.vcpu_register_vcpu_info, "in"),
     ("send_nmi", None, "none"),
-    ("get_physid", vcpu.vcpu_get_physid, "out"),
+    ("get_physid", vcpu.vcpu_get_physid, "out", False, "EINVAL"),
     ("register_vcpu_time_memory_area", vcpu.vcpu_register_time_memory_area, "in"),
 )
 
@@ -193,13 +191,11 @@ _SCHED = _ops(
     ("remote_shutdown", sched.sched_remote_shutdown, "in"),
     ("shutdown_code", sched.sched_shutdown, "in"),
     ("watchdog", sched.sched_watchdog, "in"),
-    ("pin_override", sched.sched_pin_override, "in"),
+    ("pin_override", sched.sched_pin_override, "in", False, "EPERM"),
 )
 
 # The old call passes the reason of a shutdown in the register itself.
-_SCHED_COMPAT = _ops(
-    sched, "SCHEDOP_", ("yield", None, "none"), ("block", None, "none"), ("shutdown", None, "none")
-)
+_SCHED_COMPAT = _ops(sched, "SCHEDOP_", ("yield", None, "none"), ("block", None, "none"), ("shutdown", None, "none"))
 
 _EVENT_CHANNEL = _ops(
     event_channel,
@@ -230,7 +226,7 @@ _PHYSDEV = _ops(
     ("apic_read", physdev.physdev_apic, "inout"),
     ("apic_write", physdev.physdev_apic, "in"),
     ("alloc_irq_vector", physdev.physdev_irq, "inout"),
-    ("free_irq_vector", physdev.physdev_irq, "in"),
+    ("free_irq_vector", physdev.physdev_irq, "in", False, "ENOSYS"),
     ("eoi", physdev.physdev_eoi, "in"),
     ("map_pirq", physdev.physdev_map_pirq, "inout"),
     ("unmap_pirq", physdev.physdev_unmap_pirq, "in"),
@@ -241,12 +237,12 @@ _PHYSDEV = _ops(
     ("manage_pci_add_ext", physdev.physdev_manage_pci_ext, "in"),
     ("setup_gsi", physdev.physdev_setup_gsi, "in"),
     ("get_free_pirq", physdev.physdev_get_free_pirq, "inout"),
-    ("pci_mmcfg_reserved", physdev.physdev_pci_mmcfg_reserved, "in"),
-    ("pci_device_add", physdev.physdev_pci_device_add, "in"),
-    ("pci_device_remove", physdev.physdev_pci_device, "in"),
+    ("pci_mmcfg_reserved", physdev.physdev_pci_mmcfg_reserved, "in", False, "EPERM"),
+    ("pci_device_add", physdev.physdev_pci_device_add, "in", False, "EOPNOTSUPP"),
+    ("pci_device_remove", physdev.physdev_pci_device, "in", False, "EOPNOTSUPP"),
     ("restore_msi_ext", physdev.physdev_pci_device, "in"),
     ("pirq_eoi_gmfn_v2", physdev.physdev_pirq_eoi_gmfn, "in"),
-    ("dbgp_op", physdev.physdev_dbgp_op, "in"),
+    ("dbgp_op", physdev.physdev_dbgp_op, "in", False, "EPERM"),
     ("prepare_msix", physdev.physdev_pci_device, "in"),
     ("release_msix", physdev.physdev_pci_device, "in"),
 )
@@ -263,6 +259,49 @@ _NMI = _ops(
     "XENNMI_",
     ("register_callback", nmi.xennmi_callback, "in"),
     ("unregister_callback", None, "none"),
+)
+
+_XENOPROF = _ops(
+    xenoprof,
+    "XENOPROF_",
+    ("init", xenoprof.xenoprof_init, "inout"),
+    *(
+        (name, None, "none", False, "EPERM")
+        for name in (
+            "reset_active_list",
+            "reset_passive_list",
+            "set_active",
+            "set_passive",
+            "reserve_counters",
+            "counter",
+            "setup_events",
+            "enable_virq",
+            "start",
+            "stop",
+            "disable_virq",
+            "release_counters",
+            "shutdown",
+            "set_backtrace",
+            "get_ibs_caps",
+            "ibs_counter",
+        )
+    ),
+    ("get_buffer", xenoprof.xenoprof_get_buffer, "inout", False, "EBUSY"),
+)
+
+_HVM = _ops(
+    hvm_op,
+    "HVMOP_",
+    ("set_param", hvm_op.xen_hvm_param, "in"),
+    ("get_param", hvm_op.xen_hvm_param, "inout"),
+    ("flush_tlbs", None, "none", False, "EINVAL"),
+    ("pagetable_dying", hvm_op.xen_hvm_pagetable_dying, "in"),
+    ("get_time", hvm_op.xen_hvm_get_time, "out"),
+    ("xentrace", hvm_op.xen_hvm_xentrace, "in"),
+    ("get_mem_type", hvm_op.xen_hvm_get_mem_type, "inout"),
+    ("set_evtchn_upcall_vector", hvm_op.xen_hvm_evtchn_upcall_vector, "in", False, "EINVAL"),
+    ("guest_request_vm_event", None, "none"),
+    ("altp2m", None, "none", False, "EOPNOTSUPP"),
 )
 
 _SEGBASE = _ops(
@@ -309,21 +348,21 @@ HYPERCALLS: tuple[Hypercall, ...] = (
     _call("nmi_op", "cmd=op arg=arg", _NMI),
     _call("sched_op", "cmd=op arg=arg", _SCHED),
     _call("callback_op", "cmd=op arg=arg", _CALLBACK),
-    _call("xenoprof_op", "op=uint arg=buf"),
+    _call("xenoprof_op", "op=op arg=arg", _XENOPROF),
     _call("event_channel_op", "cmd=op arg=arg", _EVENT_CHANNEL),
     _call("physdev_op", "cmd=op arg=arg", _PHYSDEV),
-    _call("hvm_op", "op=uint arg=buf"),
+    _call("hvm_op", "op=op arg=arg", _HVM),
     _call("sysctl", "u_sysctl=buf", domu="EPERM"),
     _call("domctl", "u_domctl=buf", domu="EPERM"),
     _call("kexec_op", "op=uint uarg=buf", domu="EPERM"),
     _call("tmem_op", "uops=buf", domu="ENOSYS"),
     _call("argo_op", "cmd=uint arg1=buf arg2=buf arg3=flags arg4=flags", domu="ENOSYS"),
     _call("xenpmu_op", "op=uint arg=buf", domu="EOPNOTSUPP"),
-    _call("dm_op", "domid=domid nr_bufs=count bufs=buf", domu="EPERM"),
+    _call("dm_op", "domid=domid nr_bufs=count bufs=buf"),
     _call("hypfs_op", "cmd=uint arg1=buf arg2=uint arg3=buf arg4=uint", domu="EPERM"),
     # On x86: machine checks (mca), and the continuation of a paging domctl.
     _call("arch_0", "u_xen_mc=buf", domu="EPERM"),
-    _call("arch_1", "u_domctl=buf", domu="EPERM"),
+    _call("arch_1", "u_domctl=buf"),
     *(_call(f"arch_{slot}", domu="ENOSYS") for slot in range(2, 8)),
 )
 

@@ -6,7 +6,7 @@ Of the operations for toolstacks (sharing, paging, access) only the numbers are 
 import ctypes
 
 from hv.abi.arch_x86_xen import xen_pfn_t, xen_ulong_t
-from hv.abi.layout import handle, layout, u16, u32, u64
+from hv.abi.layout import handle, layout, u8, u16, u32, u64
 from hv.abi.physdev import physdev_pci_device
 from hv.abi.xen import domid_t
 
@@ -258,6 +258,19 @@ class xen_mem_acquire_resource(ctypes.Structure):
     pad: u32
     frame: u64
     frame_list: handle
+
+
+@layout
+class xen_mem_access_op(ctypes.Structure):
+    """Access rights of guest frames; `op` is one of XENMEM_access_op_*."""
+
+    op: u8
+    access: u8
+    domid: domid_t
+    nr: u32
+    pfn: u64
+    pfn_list: handle
+    access_list: handle
 
 
 @layout

@@ -55,13 +55,17 @@ class Argument:
 
 @record
 class Operation:
-    """A sub-operation; `count` says that its argument is an array with its length beside it."""
+    """A sub-operation; `count` says that its argument is an array with its length beside it.
+
+    `domu` is the errno that a domU gets whatever it asks for, as in `Hypercall`.
+    """
 
     number: int
     name: str
     argument: Layout | None
     direction: Direction
     count: bool = False
+    domu: str | None = None
 
 
 @record

@@ -16,9 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from hv.abi.errno import XEN_EBUSY, XEN_EEXIST, XEN_EINVAL, XEN_EPERM
+from hv.abi.errno import XEN_EBUSY, XEN_EEXIST, XEN_EINVAL, XEN_ENOSPC, XEN_EPERM
 
-NR_PIRQS = 24 + 32  # the pins of one I/O APIC, and Xen's default of extra_guest_irqs
+NR_GSIS = 24  # the pins of one I/O APIC
+NR_PIRQS = NR_GSIS + 32  # and Xen's default of extra_guest_irqs
+FIRST_PCI_GSI = 16
 CASCADE = 2  # the one interrupt that every domain has, though none may bind it
 FORCED_EOI_NS = 1_000_000
 KINDS = ("edge", "level")
@@ -57,6 +59,7 @@ class Pirqs:
     ) -> None:
         self._ports, self._page, self._after = ports, page, after
         self._lines: dict[int, Line] = {}
+        self._allocated: set[int] = set()
         self._needs_eoi: memoryview | None = None  # the guest's bitmap of lines that want an EOI
         self._unmasks = False  # EOI unmasks the port as well (pirq_eoi_gmfn_v1)
 
@@ -117,6 +120,15 @@ class Pirqs:
     def unbind(self, number: int) -> None:
         self._lines[number].port = 0
         self._lines[number].in_flight = False
+
+    def allocate(self, gsi: bool) -> int:
+        """Reserve a free number for a line that will be mapped later: for a GSI one of its own first; or -ENOSPC."""
+        numbers: list[int] = [*(range(FIRST_PCI_GSI, NR_GSIS) if gsi else ()), *range(NR_PIRQS - 1, NR_GSIS - 1, -1)]
+        free = next((i for i in numbers if i not in self._lines and i not in self._allocated), None)
+        if free is None:
+            return -XEN_ENOSPC
+        self._allocated.add(free)
+        return free
 
     def eoi(self, number: int) -> int:
         """PHYSDEVOP_eoi."""

@@ -13,6 +13,7 @@ ctypedef struct instruction_t:
     int lock
     int repeat
     int segment_override
+    int port_hits                   # I/O breakpoints that it met: bits 0-3 of DR6
 
 cdef int fetch_code(vcpu_t *v, uint64_t rip, uint8_t *into) noexcept nogil
 cdef int next_byte(instruction_t *i) noexcept nogil

@@ -8,11 +8,14 @@ Rules:
 
 Behaviour: Xen 4.17, arch/x86/pv/emul-priv-op.c and emul-inv-op.c.
 """
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from xen_abi cimport XEN_ENODEV
 from hv.engine.cpu cimport debug_registers_changed, get_flags, set_task_switched
 from hv.engine.cpuid cimport guest_cpuid
 from hv.engine.decode cimport fetch_code, instruction_t, next_byte, start_decoding
+from hv.engine.traps cimport inject
 from hv.engine.unicorn cimport *
+from hv.fastpath.breakpoints cimport get_debug_register, set_debug_register, watches_ports
 from hv.fastpath.memory cimport canonical, copy_from_guest, copy_to_guest
 from hv.fastpath.now cimport ticks
 from hv.fastpath.paging cimport new_root
@@ -30,6 +33,8 @@ cdef enum:
     CR4_TSD = 4
     CR4_DE = 8
     CR4_OF_XEN = 0x660
+    VECTOR_DB = 1
+    VECTOR_UD = 6
 
 cdef extern from * nogil:
     """
@@ -41,8 +46,9 @@ cdef extern from * nogil:
     #define MSR_HWCR 0xc0010015u
     #define MSR_DE_CFG 0xc0011029u
     #define CR0_VALUE 0x80050033u
+    #define DR6_ONES 0xffff0ff0u
     """
-    const uint32_t MSR_EFER, MSR_FS_BASE, MSR_GS_BASE, MSR_SHADOW_GS_BASE, MSR_TSC_AUX, MSR_HWCR, MSR_DE_CFG, CR0_VALUE
+    const uint32_t MSR_EFER, MSR_FS_BASE, MSR_GS_BASE, MSR_SHADOW_GS_BASE, MSR_TSC_AUX, MSR_HWCR, MSR_DE_CFG, CR0_VALUE, DR6_ONES
 
 
 cdef bint _iopl_ok(vcpu_t *v) noexcept nogil:
@@ -62,7 +68,7 @@ cdef bint privileged(vcpu_t *v) noexcept nogil:
     if opcode == 0xfa or opcode == 0xfb:            # cli, sti
         done = _iopl_ok(v)
     elif 0x6c <= opcode <= 0x6f:                    # ins, outs
-        return _string_io(v, &i, opcode)
+        done = _string_io(v, &i, opcode)
     elif 0xe4 <= opcode <= 0xe7 or 0xec <= opcode <= 0xef:
         done = _port_io(v, &i, opcode)
     elif opcode == 0x0f:
@@ -71,6 +77,9 @@ cdef bint privileged(vcpu_t *v) noexcept nogil:
         done = False
     if done:
         env.eip += i.at
+        if i.port_hits:
+            v.dr[6] |= DR6_ONES | i.port_hits
+            inject(v, VECTOR_DB, 0)
     return done
 
 
@@ -116,7 +125,13 @@ cdef bint _give(vcpu_t *v, uint64_t value) noexcept nogil:
 # --- ports: a domU has access to none; what its IOPL or bitmap allows reads as all ones --------------------------
 
 cdef bint _port_allowed(vcpu_t *v, uint64_t port, int size) noexcept nogil:
-    return _iopl_ok(v)
+    """By IOPL, or by the guest kernel's bitmap: a 0 allows a port, and what can not be read of it allows none."""
+    cdef uint16_t bits = 0
+    if _iopl_ok(v):
+        return True
+    if port + size > v.io_ports or copy_from_guest(v, &bits, v.io_bitmap + (port >> 3), 2):
+        return False
+    return bits & ((1 << size) - 1) << (port & 7) == 0
 
 
 cdef int _port_size(instruction_t *i, int opcode) noexcept nogil:
@@ -131,6 +146,7 @@ cdef bint _port_io(vcpu_t *v, instruction_t *i, int opcode) noexcept nogil:
     cdef int size = _port_size(i, opcode)
     if port < 0 or not _port_allowed(v, port, size):
         return False
+    i.port_hits = watches_ports(v, port, size)
     if not opcode & 2:                              # in
         if size == 1:
             env.regs[RAX] |= 0xff
@@ -142,7 +158,10 @@ cdef bint _port_io(vcpu_t *v, instruction_t *i, int opcode) noexcept nogil:
 
 
 cdef bint _string_io(vcpu_t *v, instruction_t *i, int opcode) noexcept nogil:
-    """A bounded number of repetitions at a time: rip stays at the instruction until rcx is used up."""
+    """A bounded number of repetitions at a time: rip stays at the instruction until rcx is used up.
+
+    One at a time where a breakpoint is met.
+    """
     cdef hv_env *env = <hv_env *>v.domain.env
     cdef int size = _port_size(i, opcode)
     cdef bint reads = opcode < 0x6e
@@ -151,8 +170,9 @@ cdef bint _string_io(vcpu_t *v, instruction_t *i, int opcode) noexcept nogil:
     cdef uint32_t data = 0xffffffff
     if not _port_allowed(v, env.regs[RDX] & 0xffff, size):
         return False
+    i.port_hits = watches_ports(v, env.regs[RDX] & 0xffff, size)
     step = <uint64_t>-size if get_flags(v.domain) & FLAG_DF else <uint64_t>size
-    while done < count and done < 512:
+    while done < count and done < (1 if i.port_hits else 512):
         if reads:
             if copy_to_guest(v, env.regs[pointer], &data, size):
                 return False
@@ -162,8 +182,8 @@ cdef bint _string_io(vcpu_t *v, instruction_t *i, int opcode) noexcept nogil:
         done += 1
     if i.repeat:
         env.regs[RCX] -= done
-    if done == count:
-        env.eip += i.at
+    if done < count:
+        i.at = 0
     return True
 
 
@@ -215,19 +235,19 @@ cdef uint64_t guest_cr4(uint64_t value) noexcept nogil:
 
 cdef bint _debug_register(vcpu_t *v, instruction_t *i, bint write, int modrm) noexcept nogil:
     cdef hv_env *env = <hv_env *>v.domain.env
-    cdef int dr = (modrm >> 3) & 7
+    cdef int dr = ((modrm >> 3) & 7) | (8 if i.rex & REX_R else 0), rc
     cdef uint64_t *gpr
-    if modrm < 0 or i.rex & REX_R:
+    if modrm < 0:
         return False
-    if dr == 4 or dr == 5:
-        dr += 2
     gpr = &env.regs[(modrm & 7) | (8 if i.rex & REX_B else 0)]
-    if write:
-        v.dr[dr] = gpr[0]
+    rc = set_debug_register(v, dr, gpr[0]) if write else get_debug_register(v, dr, gpr)
+    if rc == 0 and write:
         debug_registers_changed(v)
-    else:
-        gpr[0] = v.dr[dr]
-    return True
+    elif rc == -XEN_ENODEV:
+        i.at = 0
+        inject(v, VECTOR_UD, 0)
+        return True
+    return rc == 0
 
 
 cdef bint _read_msr(vcpu_t *v) noexcept nogil:

@@ -12,9 +12,11 @@ Behaviour: Xen 4.17 (arch/x86/pv/hypercall.c, mm.c, common/multicall.c, common/s
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from xen_abi cimport *
 from hv.engine.clock cimport HYPERCALL_TICKS, forget_watch, set_periodic, set_poll_timeout, set_singleshot, stop_singleshot
-from hv.engine.cpu cimport flush_page, flush_tlb, get_flags, leave_now, restart_block, set_task_switched
+from hv.engine.cpu cimport debug_registers_changed, flush_page, flush_tlb, get_flags, leave_now, restart_block, set_task_switched
 from hv.engine.traps cimport deliver_events, iret, load_ldt, load_segment, segment_base, set_flat_segments, syscall_entry
 from hv.engine.unicorn cimport *
+from hv.fastpath.breakpoints cimport get_debug_register, set_debug_register
+from hv.fastpath.domain cimport shutdown
 from hv.fastpath.evtchn cimport poll as poll_port, send, unmask
 from hv.fastpath.frames cimport get_page
 from hv.fastpath.memory cimport canonical, HV_END, HV_START, copy_from_guest, copy_to_guest, frame_pointer, frame_written, owns
@@ -22,7 +24,7 @@ from hv.fastpath.now cimport system_time
 from hv.fastpath.paging cimport (get_page_and_type, new_root, new_user_root, pin, put_page_and_type, unmap_ldt, unpin, update_l1_of,
                                  write_entry)
 from hv.fastpath.state cimport *
-from hv.fastpath.vcpu cimport runstate_now
+from hv.fastpath.vcpu cimport runstate_now, unblock
 from libc.string cimport memcpy, memset
 
 cdef enum:
@@ -45,7 +47,7 @@ cdef int _foreign(vcpu_t *v, uint32_t domid) noexcept nogil:
     cdef uint32_t i
     if domid == DOMID_SELF:
         return 0
-    if domid == DOMID_IO:
+    if domid == DOMID_IO or domid == DOMID_XEN:
         return -XEN_EPERM
     for i in range(m.nr_domains):
         if m.domains[i].domid == domid and domid != v.domain.domid:
@@ -228,6 +230,11 @@ cdef int64_t hot_update_va_mapping(vcpu_t *v, uint64_t *args) noexcept nogil:
     return 0
 
 
+cdef int64_t hot_update_va_mapping_otherdomain(vcpu_t *v, uint64_t *args) noexcept nogil:
+    cdef int rc = _foreign(v, <uint32_t>(args[3] & 0xffff))
+    return rc if rc else hot_update_va_mapping(v, args)
+
+
 cdef int _set_ldt(vcpu_t *v, uint64_t base, uint32_t entries) noexcept nogil:
     if entries == 0:
         base = 0
@@ -333,6 +340,19 @@ cdef int64_t hot_fpu_taskswitch(vcpu_t *v, uint64_t *args) noexcept nogil:
     return 0
 
 
+cdef int64_t hot_set_debugreg(vcpu_t *v, uint64_t *args) noexcept nogil:
+    cdef int rc = set_debug_register(v, <uint32_t>args[0], args[1])
+    if rc == 0:
+        debug_registers_changed(v)
+    return rc
+
+
+cdef int64_t hot_get_debugreg(vcpu_t *v, uint64_t *args) noexcept nogil:
+    cdef uint64_t value
+    cdef int rc = get_debug_register(v, <uint32_t>args[0], &value)
+    return rc if rc else <int64_t>value
+
+
 cdef int64_t hot_set_segment_base(vcpu_t *v, uint64_t *args) noexcept nogil:
     cdef hv_env *env = <hv_env *>v.domain.env
     cdef uint32_t which = <uint32_t>args[0]
@@ -400,6 +420,12 @@ cdef int64_t hot_vcpu_op(vcpu_t *v, uint64_t *args) noexcept nogil:
         if target != v:
             return -XEN_EINVAL
         stop_singleshot(v)
+    elif cmd == VCPUOP_send_nmi:
+        if args[2]:
+            return -XEN_EINVAL
+        if not target.nmi_pending:
+            target.nmi_pending = 1
+            unblock(target)
     else:
         return COLD
     return 0
@@ -454,6 +480,15 @@ cdef int64_t hot_sched_op(vcpu_t *v, uint64_t *args) noexcept nogil:
     return COLD
 
 
+cdef int64_t hot_sched_op_compat(vcpu_t *v, uint64_t *args) noexcept nogil:
+    """The oldest one: the reason of a shutdown is in the register itself."""
+    cdef int cmd = <int>args[0]
+    if cmd == SCHEDOP_shutdown:
+        shutdown(v.domain, <uint8_t>args[1])
+        return 0
+    return hot_sched_op(v, args) if cmd == SCHEDOP_yield or cmd == SCHEDOP_block else -XEN_ENOSYS
+
+
 # --- events, versions, batches ------------------------------------------------------------------------------------
 
 cdef int64_t hot_event_channel_op(vcpu_t *v, uint64_t *args) noexcept nogil:
@@ -463,6 +498,29 @@ cdef int64_t hot_event_channel_op(vcpu_t *v, uint64_t *args) noexcept nogil:
     if copy_from_guest(v, &port, args[1], 4):
         return -XEN_EFAULT
     return send(v.domain, port) if <int>args[0] == EVTCHNOP_send else unmask(v.domain, port)
+
+
+cdef int64_t _as_newer_call(vcpu_t *v, uint64_t number, uint64_t cmd, uint64_t arg) noexcept nogil:
+    """The old calls with everything in one structure: what the newer one with two arguments answers."""
+    cdef uint64_t[6] args = [cmd, arg, 0, 0, 0, 0]
+    cdef int64_t result = _hot[number](v, args) if _hot[number] != NULL else COLD
+    return _cold(v, number, args) if result == COLD else result
+
+
+cdef int64_t hot_event_channel_op_compat(vcpu_t *v, uint64_t *args) noexcept nogil:
+    cdef xen_evtchn_op op
+    if copy_from_guest(v, &op, args[0], sizeof(op)):
+        return -XEN_EFAULT
+    if op.cmd > EVTCHNOP_unmask:
+        return -XEN_ENOSYS
+    return _as_newer_call(v, __HYPERVISOR_event_channel_op, op.cmd, args[0] + <uint64_t>(<char *>&op.u - <char *>&op))
+
+
+cdef int64_t hot_physdev_op_compat(vcpu_t *v, uint64_t *args) noexcept nogil:
+    cdef xen_physdev_op op
+    if copy_from_guest(v, &op, args[0], sizeof(op)):
+        return -XEN_EFAULT
+    return _as_newer_call(v, __HYPERVISOR_physdev_op, op.cmd, args[0] + <uint64_t>(<char *>&op.u - <char *>&op))
 
 
 cdef int64_t hot_xen_version(vcpu_t *v, uint64_t *args) noexcept nogil:

@@ -21,7 +21,8 @@ from hv.engine.exceptions cimport on_exception
 from hv.engine.hypercall cimport PREEMPTED, drain_host_events, on_syscall
 from hv.engine.traps cimport deliver_events, flat_segments, load_ldt, reload_segments, set_flat_segments
 from hv.engine.unicorn cimport *
-from hv.fastpath.domain cimport crash, shutdown
+from hv.fastpath.breakpoints cimport arm, set_debug_register
+from hv.fastpath.domain cimport crash, fix_shutdown_code, shutdown
 from hv.fastpath.evtchn cimport (PORTS_A_BUCKET, close_port, free_port, is_usable, ops_host, raise_virq, send, set_pending,
                                  set_priority, unmask)
 from hv.fastpath.evtchn_2l cimport ops_2l
@@ -61,6 +62,9 @@ cdef extern from * nogil:
     """
     const uint64_t HV_NEVER
     const uintptr_t FAR_AWAY
+
+
+MAKE_AGAIN = PREEMPTED      #: a handler's result: the guest makes the call again with the same arguments
 
 
 class GuestFault(Exception):
@@ -272,6 +276,11 @@ cdef class Engine:
     @property
     def nr_frames(self):
         return self.m.nr_frames
+
+    @property
+    def m2p_mfn(self):
+        """The first frame of the machine-to-physical table, which is in frames side by side."""
+        return self.m.m2p_mfn
 
     def page(self, uint64_t mfn):
         """memoryview of one machine frame."""
@@ -491,6 +500,11 @@ cdef class GuestDomain:
         """Give a frame back: 0 or -EINVAL."""
         return release_page(self._live(), mfn)
 
+    def is_exchangeable(self, uint64_t mfn):
+        """Whether XENMEM_exchange may take a frame: nothing maps or uses it, and it was not given back."""
+        return (owns(self._live(), mfn) and self.d.machine.frames[mfn].flags & FRAME_ALLOCATED != 0
+                and self.d.machine.frames[mfn].count == 1)
+
     def owns(self, uint64_t mfn):
         return owns(self._live(), mfn)
 
@@ -636,6 +650,10 @@ cdef class GuestDomain:
         for i in range(256):
             v.traps[i].flags, v.traps[i].cs = c.trap_ctxt[i].flags, c.trap_ctxt[i].cs
             v.traps[i].address = c.trap_ctxt[i].address
+        for i in range(8):
+            if i != 4 and i != 5:
+                set_debug_register(v, i, c.debugreg[i])
+        arm(v)
         self._fill_context(v, c)
         v.initialised = 1
         if c.flags & VGCF_online:                   # no longer down, but not woken either: it will never run
@@ -831,6 +849,11 @@ cdef class GuestDomain:
     def set_iopl(self, uint32_t vcpu, uint8_t iopl):
         self._vcpu(vcpu).iopl = iopl & 3
 
+    def set_io_bitmap(self, uint32_t vcpu, uint64_t va, uint32_t ports):
+        """The address of a bitmap of so many ports: a 0 lets the guest, its user mode too, use one."""
+        self._vcpu(vcpu).io_bitmap = va
+        self._vcpu(vcpu).io_ports = ports
+
     @property
     def vm_assist(self):
         return self._live().vm_assist
@@ -856,6 +879,10 @@ cdef class GuestDomain:
     def shut_down(self, int code):
         """SCHEDOP_shutdown with one of Xen's SHUTDOWN_* codes."""
         shutdown(self._live(), code)
+
+    def fix_shutdown_code(self, int code):
+        """The domain will end with this code, whoever shuts it down; the first code counts."""
+        fix_shutdown_code(self._live(), code)
 
     def crash(self, str reason):
         """End the domain because of something it did."""

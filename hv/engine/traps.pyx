@@ -26,6 +26,7 @@ cdef enum:
     FLAT_USER_CS32 = 0xe023
     CODE_64 = 0xaffb00       # descriptor flags: present, DPL 3, code, readable, accessed, L
     DATA_FLAT = 0xcff300     # present, DPL 3, data, writable, accessed, B
+    VECTOR_NMI = 2
     VECTOR_GP = 13
     VECTOR_UD = 6
     VECTOR_PF = 14
@@ -307,8 +308,21 @@ cdef void syscall_entry(vcpu_t *v) noexcept nogil:
         set_flags(v.domain, get_flags(v.domain) & ~<uint64_t>FLAG_DF)
 
 
+cdef void _deliver_nmi(vcpu_t *v) noexcept nogil:
+    """Masked until the guest's next iret; nothing happens where it has no handler."""
+    cdef trap_t *trap = &v.traps[VECTOR_NMI]
+    v.nmi_pending = 0
+    if trap.address == 0 or v.domain.dying:
+        return
+    v.nmi_masked = 1
+    _record(v, VECTOR_NMI, 0, 0, False)
+    _bounce(v, trap.address, trap.flags & MASK_EVENTS != 0, False, 0)
+
+
 cdef void deliver_events(vcpu_t *v) noexcept nogil:
-    """At every return to the guest: an upcall where one is pending and not masked."""
+    """At every return to the guest: an NMI, then an upcall where one is pending and not masked."""
+    if v.nmi_pending and not v.nmi_masked:
+        _deliver_nmi(v)
     if not v.info.evtchn_upcall_pending or v.info.evtchn_upcall_mask or v.domain.dying:
         return
     if v.event_callback == 0:
@@ -343,6 +357,7 @@ cdef int64_t iret(vcpu_t *v) noexcept nogil:
         env.regs[RCX] = frame.rip
         env.regs[R11] = get_flags(v.domain)
     v.info.evtchn_upcall_mask = 0 if frame.rflags & FLAG_IF else 1
+    v.nmi_masked = 0
     env.regs[RAX] = frame.rax
     if frame.flags & VGCF_IN_SYSCALL and canonical(frame.rip):      # Xen returns by sysret: its segments, not these
         set_flat_segments(v)

@@ -3,7 +3,7 @@
 
 Rules:
 * A crash or shutdown only marks the domain and asks the engine to come back; nothing is freed under a running guest.
-* The first reason stays.
+* The first reason stays; that of a shutdown may be fixed before it happens.
 """
 from libc.string cimport strncpy
 from hv.fastpath.state cimport REASON_SIZE, STOP_DOMAIN
@@ -23,5 +23,12 @@ cdef void shutdown(domain_t *d, int code) noexcept nogil:
     if d.dying:
         return
     d.dying = 1
-    d.shutdown_code = code
+    fix_shutdown_code(d, code)
     d.machine.stop = STOP_DOMAIN
+
+
+cdef void fix_shutdown_code(domain_t *d, int code) noexcept nogil:
+    """The domain will end with this code, whoever shuts it down; what has been said first counts."""
+    if not d.shutdown_said:
+        d.shutdown_said = 1
+        d.shutdown_code = code

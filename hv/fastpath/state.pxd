@@ -118,6 +118,8 @@ ctypedef struct vcpu_t:
     uint8_t syscall_masks
     uint8_t syscall32_masks
     uint8_t sysenter_masks
+    uint8_t nmi_pending      # VCPUOP_send_nmi; delivered on the way to the guest
+    uint8_t nmi_masked       # from its delivery to the next iret
     uint8_t iopl             # 0..3, by PHYSDEVOP_set_iopl
     uint8_t ts               # CR0.TS as the guest set it
     uint8_t poll_all         # of a vCPU that polls: for any port, not only poll_port
@@ -136,7 +138,10 @@ ctypedef struct vcpu_t:
     uint64_t cr2
     uint64_t cr4             # as the guest sees it
     uint32_t tsc_aux         # what rdtscp puts into ecx
+    uint64_t io_bitmap       # PHYSDEVOP_set_iobitmap: its address in the guest, and how many ports it has
+    uint32_t io_ports
     uint64_t dr[8]
+    uint64_t dr7_io          # the bits of DR7 that enable I/O breakpoints
     uint8_t breakpoints      # bits 0-3: DR0-DR3 that stop execution (see breakpoints.pyx)
     uint8_t watchpoints      # bits 0-3: those that watch data
     uint8_t watching         # an instruction that touches watched data is run again, alone
@@ -212,6 +217,7 @@ ctypedef struct domain_t:
     uint8_t dying            # 1: shut down or crashed, do not run
     uint8_t crashed
     uint8_t shutdown_code
+    uint8_t shutdown_said    # SCHEDOP_shutdown_code has fixed the code of a later shutdown
     uint8_t hypercalls_made
     uint8_t in_multicall
     uint8_t paused           # by the API: not scheduled

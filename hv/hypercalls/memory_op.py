@@ -1,4 +1,4 @@
-"""HYPERVISOR_memory_op: reservations. Source: memory.h; Xen 4.17 common/memory.c and arch/x86/mm.c.
+"""HYPERVISOR_memory_op: reservations, and questions about memory. Source: memory.h; Xen 4.17 common/memory.c.
 
 A reservation call's result is how many extents are done, whatever stopped it: a bad address, no memory, another domain.
 """
@@ -7,13 +7,36 @@ import struct
 from collections.abc import Callable
 
 from hv.abi import memory as abi
-from hv.abi.errno import XEN_EINVAL
+from hv.abi import xen
+from hv.abi.errno import XEN_EINVAL, XEN_ENOSYS
 from hv.engine.machine import GuestFault
+from hv.hypercalls.placement import frame_limit, node_refused, width_refused
 from hv.hypercalls.registry import Call, operation, prologue
 
-M2P_START, M2P_END = 0xFFFF800000000000, 0xFFFF804000000000
 EXTENT_SHIFT = 6  # the command register's upper bits say with which extent to begin
-RESERVATIONS = (abi.XENMEM_increase_reservation, abi.XENMEM_decrease_reservation, abi.XENMEM_populate_physmap)
+EXTENTS_COUNT = (
+    abi.XENMEM_increase_reservation,
+    abi.XENMEM_decrease_reservation,
+    abi.XENMEM_populate_physmap,
+    abi.XENMEM_add_to_physmap,
+    abi.XENMEM_add_to_physmap_batch,
+    abi.XENMEM_access_op,
+    abi.XENMEM_acquire_resource,
+)
+OF_THE_ARCHITECTURE = (
+    abi.XENMEM_set_memory_map,
+    abi.XENMEM_memory_map,
+    abi.XENMEM_machine_memory_map,
+    abi.XENMEM_machphys_mapping,
+    abi.XENMEM_machphys_mfn_list,
+    abi.XENMEM_machphys_compat_mfn_list,
+    abi.XENMEM_set_pod_target,
+    abi.XENMEM_get_pod_target,
+    abi.XENMEM_get_sharing_freed_pages,
+    abi.XENMEM_get_sharing_shared_pages,
+    abi.XENMEM_paging_op,
+    abi.XENMEM_sharing_op,
+)
 MAX_ORDER = 9
 MAX_EXTENTS = 0xFFFFFFFF >> EXTENT_SHIFT
 BATCH = 1 << 16  # frames that one call serves; the rest stays undone, which the result says
@@ -21,8 +44,10 @@ BATCH = 1 << 16  # frames that one call serves; the rest stays undone, which the
 
 @prologue("memory_op")
 def check(call: Call, cmd: int, address: int) -> int:
-    """Only reservations can begin with a later extent."""
-    return -XEN_EINVAL if cmd >> EXTENT_SHIFT and cmd & 0x3F not in RESERVATIONS else 0
+    """Who may begin with a later extent: the others refuse it, or do not know their number with one."""
+    if not cmd >> EXTENT_SHIFT or cmd & 0x3F in EXTENTS_COUNT:
+        return 0
+    return -XEN_ENOSYS if cmd & 0x3F in OF_THE_ARCHITECTURE else -XEN_EINVAL
 
 
 @operation("memory_op", "XENMEM_maximum_ram_page")
@@ -40,11 +65,14 @@ def maximum_reservation(call: Call, argument: abi.xen_memory_domain) -> int:
     return call.domain.about(argument.domid) or call.guest.max_pages
 
 
-@operation("memory_op", "XENMEM_machphys_mapping")
-def machphys_mapping(call: Call, argument: abi.xen_machphys_mapping) -> int:
-    argument.v_start, argument.v_end = M2P_START, M2P_END
-    argument.max_mfn = (M2P_END - M2P_START) // 8 - 1
-    return 0
+@operation("memory_op", "XENMEM_maximum_gpfn")
+def maximum_gpfn(call: Call, argument: abi.xen_memory_domain) -> int:
+    """What the guest itself has said in shared_info, less one."""
+    refusal = call.domain.about(argument.domid)
+    if refusal:
+        return refusal
+    shared = xen.shared_info.from_buffer(call.domain.engine.page(call.guest.shared_mfn))
+    return (int(shared.arch.max_pfn) or 1) - 1
 
 
 @operation("memory_op", "XENMEM_populate_physmap", raw=True)
@@ -65,7 +93,7 @@ def decrease_reservation(call: Call, address: int) -> int:
     return _each_extent(call, address, _decrease)
 
 
-def _each_extent(call: Call, address: int, serve: Callable[[Call, int, int], bool]) -> int:
+def _each_extent(call: Call, address: int, serve: Callable[[Call, abi.xen_memory_reservation, int], bool]) -> int:
     """Serve extent after extent until one fails; how many are done, the skipped ones included."""
     done = call.registers[0] >> EXTENT_SHIFT
     try:
@@ -73,33 +101,46 @@ def _each_extent(call: Call, address: int, serve: Callable[[Call, int, int], boo
         order = argument.extent_order
         if argument.nr_extents > MAX_EXTENTS or call.domain.about(argument.domid) or order > MAX_ORDER:
             return done
+        if _placement_refused(call, argument.mem_flags):
+            return done
         last = min(argument.nr_extents, done + (BATCH >> order))
-        while done < last and serve(call, argument.extent_start + 8 * done if argument.extent_start else 0, order):
+        while done < last and serve(call, argument, argument.extent_start + 8 * done if argument.extent_start else 0):
             done += 1
     except GuestFault:
         pass
     return done
 
 
-def _populate(call: Call, at: int, order: int) -> bool:
-    return _give(call, call.read_u64s(at, 1)[0], order, at)
+def _placement_refused(call: Call, flags: int) -> bool:
+    if call.registers[0] & 0x3F == abi.XENMEM_populate_physmap and flags & abi.XENMEMF_populate_on_demand:
+        return True  # nobody may do that to itself
+    return width_refused(flags, call.domain.engine.nr_frames) or (not flags & abi.XENMEMF_vnode and node_refused(flags))
 
 
-def _increase(call: Call, at: int, order: int) -> bool:
-    return _give(call, (1 << 64) - (1 << order), order, at)
+def _populate(call: Call, argument: abi.xen_memory_reservation, at: int) -> bool:
+    return _give(call, argument, call.read_u64s(at, 1)[0], at)
 
 
-def _give(call: Call, pfn: int, order: int, at: int) -> bool:
-    if call.guest.nr_pages + (1 << order) > call.guest.max_pages:
+def _increase(call: Call, argument: abi.xen_memory_reservation, at: int) -> bool:
+    return _give(call, argument, (1 << 64) - (1 << argument.extent_order), at)
+
+
+def _give(call: Call, argument: abi.xen_memory_reservation, pfn: int, at: int) -> bool:
+    count = 1 << argument.extent_order
+    if call.guest.nr_pages + count > call.guest.max_pages:
         return False
-    mfn = call.guest.populate_extent(pfn, order)
+    mfn = call.guest.populate_extent(pfn, argument.extent_order)
     if mfn is None:
+        return False
+    if mfn + count > frame_limit(argument.mem_flags, call.domain.engine.nr_frames):
+        for i in range(count):
+            call.guest.release(mfn + i)
         return False
     if at:
         call.write_bytes(at, struct.pack("<Q", mfn))
     return True
 
 
-def _decrease(call: Call, at: int, order: int) -> bool:
+def _decrease(call: Call, argument: abi.xen_memory_reservation, at: int) -> bool:
     mfn = call.read_u64s(at, 1)[0]
-    return all(call.guest.release(mfn + i) == 0 for i in range(1 << order) if mfn + i < 1 << 64)
+    return all(call.guest.release(mfn + i) == 0 for i in range(1 << argument.extent_order) if mfn + i < 1 << 64)

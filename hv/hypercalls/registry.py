@@ -44,6 +44,7 @@ class HypercallDomain(Protocol):
     grants: GrantTable
     pirqs: Pirqs
     handle: bytes
+    e820: bytes  # as XENMEM_set_memory_map has set it
 
     @property
     def engine(self) -> Engine: ...
@@ -170,6 +171,11 @@ def _many(call: Call, row: Operation, handler: Handler, address: int, count: int
     return 0
 
 
+def _refused(row: Hypercall | Operation) -> int:
+    """What Xen says to a domU; -ENOSYS where hv has nothing yet."""
+    return -int(getattr(errno, f"XEN_{row.domu}")) if row.domu else -XEN_ENOSYS
+
+
 class Table:
     """The bound handlers, as one function that serves a call."""
 
@@ -192,7 +198,7 @@ class Table:
         if handler is not None:
             return handler(call, *registers[: len(row.arguments)])
         if row.domu is not None:
-            return -int(getattr(errno, f"XEN_{row.domu}"))
+            return _refused(row)
         at = _position(row, "op")
         if at is None:
             return -XEN_ENOSYS
@@ -201,10 +207,12 @@ class Table:
         if refusal:
             return refusal
         number = registers[at] & _COMMAND_BITS.get(row.name, 0xFFFFFFFF)
+        sub = next((each for each in row.operations if each.number == number), None)
+        if sub is None:
+            return -XEN_ENOSYS
         bound = _operations.get((row.number, number))
         if bound is None:
-            return -XEN_ENOSYS
-        sub = row.operation(number)
+            return _refused(sub)
         arg, count = _position(row, "arg"), _position(row, "count")
         if sub.argument is None or arg is None or (row.number, number) in _raw:
             return bound(call, *registers[at + 1 : len(row.arguments)])
@@ -228,9 +236,8 @@ def _state(row: Hypercall, number: int | None) -> str:
         return "served (C)"
     if row.number in _handlers or (number is not None and (row.number, number) in _operations):
         return "served"
-    if row.domu is not None:
-        return f"refused: -{row.domu}, as Xen to a domU"
-    return "not yet"
+    domu = row.domu if number is None else row.operation(number).domu
+    return f"refused: -{domu}, as Xen to a domU" if domu else "not yet"
 
 
 def states() -> list[State]:

@@ -1,7 +1,9 @@
 """HYPERVISOR_sched_op: shutting down, and watchdogs that do. Source: sched.h; Xen 4.17 common/sched/core.c."""
 
 from hv.abi import sched
-from hv.abi.errno import XEN_EINVAL, XEN_ENOSPC
+from hv.abi.errno import XEN_EINVAL, XEN_ENOSPC, XEN_EPERM, XEN_ESRCH
+from hv.abi.xen import DOMID_SELF
+from hv.hypercalls.domains import exists
 from hv.hypercalls.registry import Call, operation
 
 LAST_REASON = sched.SHUTDOWN_soft_reset
@@ -10,18 +12,25 @@ WATCHDOGS = 2
 
 @operation("sched_op", "SCHEDOP_shutdown")
 def shutdown(call: Call, argument: sched.sched_shutdown) -> int:
-    """The domain stops with its reason; one that Xen does not know crashes it."""
-    if argument.reason > LAST_REASON:
-        call.guest.crash(f"SCHEDOP_shutdown with the unknown reason {argument.reason}")
-        return -XEN_EINVAL
-    call.guest.shut_down(argument.reason)
+    """The domain stops with its reason; one that Xen does not know crashes it, as xl has nothing to do for it."""
+    reason = argument.reason & 0xFF
+    if reason > LAST_REASON:
+        call.guest.crash(f"SCHEDOP_shutdown with the unknown reason {reason}")
+    call.guest.shut_down(reason)
     return 0
 
 
 @operation("sched_op", "SCHEDOP_shutdown_code")
 def shutdown_code(call: Call, argument: sched.sched_shutdown) -> int:
-    """Accepted and ignored: what it would do, remember the reason for a later shutdown, is not here yet."""
+    """The reason of a later shutdown, whatever that says; the first one counts."""
+    call.guest.fix_shutdown_code(argument.reason & 0xFF)
     return 0
+
+
+@operation("sched_op", "SCHEDOP_remote_shutdown")
+def remote_shutdown(call: Call, argument: sched.sched_remote_shutdown) -> int:
+    """A device model's, and never about oneself: DOMID_SELF is no domain here."""
+    return -XEN_ESRCH if argument.domain_id == DOMID_SELF or not exists(call, argument.domain_id) else -XEN_EPERM
 
 
 @operation("sched_op", "SCHEDOP_watchdog")

@@ -5,7 +5,6 @@ is_up, get_runstate_info and the timers are served in C, which has checked the v
 Source: vcpu.h; Xen 4.17 common/domain.c (common_vcpu_op) and arch/x86/domain.c (do_vcpu_op, arch_set_info_guest).
 """
 
-from hv.abi.arch_x86_64 import HYPERVISOR_VIRT_END
 from hv.abi.arch_x86_xen import vcpu_guest_context
 from hv.abi.errno import XEN_EFAULT, XEN_EINVAL
 from hv.abi.vcpu import (
@@ -13,16 +12,12 @@ from hv.abi.vcpu import (
     vcpu_register_time_memory_area,
     vcpu_register_vcpu_info,
 )
+from hv.hypercalls.handles import address_ok
 from hv.hypercalls.registry import Call, operation
 
 
 def _target(call: Call) -> int:
     return call.registers[1] & 0xFFFFFFFF
-
-
-def _address_ok(address: int) -> bool:
-    """What Xen looks at when an area is registered; whether the address is mapped shows when it is written."""
-    return address < 1 << 47 or address >= HYPERVISOR_VIRT_END
 
 
 @operation("vcpu_op", "VCPUOP_initialise", raw=True)
@@ -52,7 +47,7 @@ def register_vcpu_info(call: Call, argument: vcpu_register_vcpu_info) -> int:
 
 @operation("vcpu_op", "VCPUOP_register_runstate_memory_area")
 def register_runstate_memory_area(call: Call, argument: vcpu_register_runstate_memory_area) -> int:
-    if not _address_ok(argument.addr.v):
+    if not address_ok(argument.addr.v):
         return -XEN_EFAULT
     call.guest.register_runstate_area(_target(call), call.vcpu, argument.addr.v)
     return 0
@@ -60,13 +55,7 @@ def register_runstate_memory_area(call: Call, argument: vcpu_register_runstate_m
 
 @operation("vcpu_op", "VCPUOP_register_vcpu_time_memory_area")
 def register_vcpu_time_memory_area(call: Call, argument: vcpu_register_time_memory_area) -> int:
-    if not _address_ok(argument.addr.v):
+    if not address_ok(argument.addr.v):
         return -XEN_EFAULT
     call.guest.register_time_area(_target(call), call.vcpu, argument.addr.v)
     return 0
-
-
-@operation("vcpu_op", "VCPUOP_get_physid", raw=True)
-def get_physid(call: Call, vcpu: int, arg: int) -> int:
-    """Only for the hardware domain with pinned vCPUs."""
-    return -XEN_EINVAL

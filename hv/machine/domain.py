@@ -63,6 +63,7 @@ class Domain:
     events: EventChannels
     grants: GrantTable
     pirqs: Pirqs
+    e820: bytes
 
     def __init__(self, machine: Machine, config: Config) -> None:
         self.machine = machine
@@ -185,6 +186,7 @@ class Domain:
         guest.weight = config.weight
         self.guest = guest
         self._host_ports = []
+        self.e820 = b""
         try:
             self.pirqs = Pirqs(guest, machine.engine.page, self._after)
             for number, (kind, on_eoi) in self._granted.items():
