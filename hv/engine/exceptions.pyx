@@ -57,7 +57,7 @@ cdef void on_exception(vcpu_t *v, int vector) noexcept nogil:
     else:
         _fault(v, vector, env.error_code)
     forget_watch(v)
-    if m.host_events:
+    if m.host.evtchn_upcall_pending:
         drain_host_events(m)
     deliver_events(v)
     if d.need_flush:

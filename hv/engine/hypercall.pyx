@@ -100,7 +100,7 @@ cdef void on_syscall(vcpu_t *v) noexcept nogil:
 cdef void back_to_guest(vcpu_t *v) noexcept nogil:
     """What Xen's test_all_events does; leaves the CPU loop where the engine has to act."""
     cdef domain_t *d = v.domain
-    if d.machine.host_events:
+    if d.machine.host.evtchn_upcall_pending:
         drain_host_events(d.machine)
     deliver_events(v)
     if d.need_flush:
@@ -155,9 +155,7 @@ cdef void drain_host_events(machine_t *m) noexcept nogil:
     with gil:
         domain = <object>m.domains[0].python
         try:
-            while m.host_events:
-                m.host_events = 0
-                domain.drain()
+            domain.drain()
         except BaseException as error:
             domain.engine.raised(error)
 

@@ -18,20 +18,22 @@ from hv.engine.cpu cimport (close_instance, enter, flush_tlb, get_flags, handler
 from hv.engine.cpuid cimport guest_cpuid
 from hv.engine.emulate cimport guest_cr4
 from hv.engine.exceptions cimport on_exception
-from hv.engine.hypercall cimport PREEMPTED, drain_host_events, on_syscall
+from hv.engine.hypercall cimport PREEMPTED, on_syscall
 from hv.engine.traps cimport deliver_events, flat_segments, load_ldt, reload_segments, set_flat_segments
 from hv.engine.unicorn cimport *
 from hv.fastpath.breakpoints cimport arm, set_debug_register
 from hv.fastpath.domain cimport crash, fix_shutdown_code, shutdown
-from hv.fastpath.evtchn cimport (PORTS_A_BUCKET, close_port, free_port, is_usable, ops_host, raise_virq, send, set_pending,
+from hv.fastpath.evtchn cimport (PORTS_A_BUCKET, close_port, free_port, is_usable, raise_virq, send, set_pending,
                                  set_priority, unmask)
 from hv.fastpath.evtchn_2l cimport ops_2l
 from hv.fastpath.evtchn_fifo cimport expand_array, init_control, leave_fifo
+from hv.fastpath.handlers cimport Handler, PythonHandler, attach
 from hv.fastpath.frames cimport forget_frame, give_extent, give_frame, give_xenheap_frame, release_page, take_frame
 from hv.fastpath.memory cimport (HV_END, ACCESS_LOOK, WALK_OK, active_root, canonical, copy_from_guest, copy_to_guest,
                                  frame_pointer, frame_written, owns, walk, walk_t)
 from hv.fastpath.now cimport TICKS_PER_NS, host_ns, system_time, ticks, ticks_of
 from hv.fastpath.paging cimport get_page_and_type, pin, put_page_and_type, write_descriptor
+from hv.fastpath.receiver cimport close_receiver, detach, open_receiver, receive
 from hv.fastpath.state cimport *
 from hv.fastpath.vcpu cimport runstate_now, sleep, unblock, update_time, wake
 
@@ -148,6 +150,7 @@ cdef class Engine:
         gdt[0xe02b >> 3 & 511] = 0x00cff3000000ffff      # data, DPL 3
         gdt[0xe033 >> 3 & 511] = 0x00affb000000ffff      # 64-bit code, DPL 3
         m.slice_end = m.until = m.next_timer = HV_NEVER
+        m.host = &m.nobody
         m.steps_left = HV_NEVER
         m.host_offset = host_ns()
         rearm(m)
@@ -178,8 +181,10 @@ cdef class Engine:
         cdef domain_t *d = domain.d
         if d == NULL:
             return
-        if d.inside:
+        if d.inside or (d.receiver != NULL and d.receiver.scans):
             raise EngineError("a domain cannot be destroyed while it runs")
+        if d.receiver != NULL:
+            self.m.host = &self.m.nobody
         if self.m.on_cpu != NULL and self.m.on_cpu.domain == d:
             self.m.on_cpu = NULL
         _free_memory(&self.m, d)
@@ -390,7 +395,9 @@ cdef void _free_domain(domain_t *d) noexcept:
     close_instance(d)
     free(d.fifo)
     free(d.ports)
-    free(d.host_pending)
+    if d.receiver != NULL:
+        free(d.shared)                  # a guest's is in machine memory
+    close_receiver(d)
     free(d.vcpus)
     free(d)
 
@@ -419,16 +426,29 @@ cdef class GuestDomain:
         d.weight = DEFAULT_WEIGHT
         d.nr_ports = PORTS_A_BUCKET
         d.first_closed = 1
-        d.port_ops = &ops_2l if domid else &ops_host
+        d.port_ops = &ops_2l
         d.ports = <port_t *>calloc((max_port | (PORTS_A_BUCKET - 1)) + 1, sizeof(port_t))     # touched as they are used
         d.vcpus = <vcpu_t *>calloc(vcpus, sizeof(vcpu_t))
         if d.ports == NULL or d.vcpus == NULL:
             raise MemoryError
         if domid == 0:
-            d.host_pending = <uint64_t *>calloc(64, 8)
+            self._make_host()
         else:
             self._make_guest(vcpus)
         engine._add(self)
+
+    cdef void _make_host(self) except *:
+        """Domain 0: one vCPU, which never runs, but is told of events; every port masked until it has a handler."""
+        cdef domain_t *d = self.d
+        d.shared = <xen_shared_info *>calloc(1, sizeof(xen_shared_info))
+        if open_receiver(d) or d.shared == NULL:
+            raise MemoryError
+        memset(d.shared.evtchn_mask, 0xff, sizeof(d.shared.evtchn_mask))
+        d.nr_vcpus = 1
+        d.vcpus[0].domain = d
+        d.vcpus[0].pause = PAUSE_DOWN
+        d.vcpus[0].info = &d.shared.vcpu_info[0]
+        d.machine.host = d.vcpus[0].info
 
     cdef void _make_guest(self, uint32_t vcpus) except *:
         cdef domain_t *d = self.d
@@ -461,7 +481,7 @@ cdef class GuestDomain:
         return self.d
 
     cdef vcpu_t *_vcpu(self, uint32_t vcpu) except NULL:
-        if vcpu >= self._live().nr_vcpus:
+        if vcpu >= self._live().nr_vcpus or self.d.receiver != NULL:
             raise IndexError(f"domain {self.domid} has no vCPU {vcpu}")
         return &self.d.vcpus[vcpu]
 
@@ -944,7 +964,8 @@ cdef class GuestDomain:
 
     @property
     def nr_vcpus(self):
-        return self._live().nr_vcpus
+        cdef domain_t *d = self._live()
+        return d.nr_vcpus if d.receiver == NULL else 0
 
     @property
     def shared_mfn(self):
@@ -1046,6 +1067,7 @@ cdef class GuestDomain:
         self._port(port)
         if is_usable(self.d, port):
             close_port(self.d, port)
+            self._port_handlers.pop(port, None)
 
     def set_virq_port(self, uint32_t vcpu, uint32_t virq, uint32_t port):
         self._vcpu(vcpu).virq_port[virq & 31] = port
@@ -1084,36 +1106,47 @@ cdef class GuestDomain:
 
     def leave_fifo(self):
         """Back to the 2-level ABI; all ports are closed before."""
-        leave_fifo(self._live())
+        if self._live().receiver != NULL and self.d.receiver.scans:
+            raise EngineError("domain 0 can not change its ABI while its handlers run")
+        leave_fifo(self.d)
+
+    # --- domain 0's handlers
+
+    cdef domain_t *_host(self) except NULL:
+        if self._live().receiver == NULL:
+            raise EngineError(f"domain {self.domid} is a guest: only domain 0 has handlers")
+        return self.d
 
     def bind_handler(self, uint32_t port, handler):
-        """Domain 0 only: `handler(port)` runs for every event of the port."""
-        self._port_handlers[port] = handler
+        """`handler(port)` runs for every event of the port; a `Handler` of hv.fastpath.handlers is called by itself."""
+        if not is_usable(self._host(), port):
+            raise IndexError(f"domain {self.domid} has no event channel {port}")
+        if not isinstance(handler, Handler):
+            handler = PythonHandler(handler)
+        self._port_handlers[port] = attach(self.d, port, handler)
+        unmask(self.d, port)
 
     def unbind_handler(self, uint32_t port):
+        """Its events wait from now on."""
+        if is_usable(self._host(), port):
+            detach(self.d, port)
         self._port_handlers.pop(port, None)
 
-    def drain(self):
-        """Domain 0 only: run the handlers of all pending ports."""
-        cdef uint64_t word
-        cdef uint32_t i, bit
-        if self._live().host_pending == NULL:
-            raise EngineError(f"domain {self.domid} is a guest: only domain 0 has handlers")
-        for i in range(64):
-            while self.d.host_pending[i]:
-                word = self.d.host_pending[i]
-                bit = 0
-                while not word & 1:
-                    word >>= 1
-                    bit += 1
-                self.d.host_pending[i] &= ~(<uint64_t>1 << bit)
-                handler = self._port_handlers.get(i * 64 + bit)
-                if handler is not None:
-                    handler(i * 64 + bit)
+    def mask(self, uint32_t port):
+        """Events of the port wait until it is unmasked."""
+        self._host()
+        self._port(port)
+        self.d.port_ops.mask(self.d, port)
 
-    def drain_now(self):
-        """Run domain 0's handlers for events that the host side itself raised."""
-        drain_host_events(self._live().machine)
+    def delivered(self, uint32_t port):
+        """How many of the port's events its handlers have had since it was made."""
+        self._host()
+        self._port(port)
+        return self.d.receiver.entries[port].delivered
+
+    def drain(self):
+        """Run the handlers of all pending ports; what they raise is raised, and what is left waits."""
+        receive(self._host())
 
 
 handlers.syscall = on_syscall

@@ -1,11 +1,9 @@
 # cython: language_level=3
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from hv.fastpath.state cimport domain_t, port_ops_t, port_t, vcpu_t
+from hv.fastpath.state cimport domain_t, port_t, vcpu_t
 
 cdef enum:
     PORTS_A_BUCKET = 64
-
-cdef port_ops_t ops_host
 
 cdef bint is_usable(domain_t *d, uint32_t port) noexcept nogil
 cdef int64_t free_port(domain_t *d) noexcept nogil

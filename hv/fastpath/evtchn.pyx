@@ -5,15 +5,16 @@ Rules:
 * How an event is marked, masked and queued is the ABI's business: `domain_t.port_ops` points at its table (evtchn_2l.pyx,
   evtchn_fifo.pyx). Nothing here asks which it is.
 * Only a bound port has events; who may send to it is decided here, whom it is bound to in hv/core/event_channel.py.
-* Domain 0 is hv itself: its pending bits are host memory, with a table of its own, and the machine is told to drain them.
+* Domain 0 is hv itself: a domain like any other here, whose shared_info is host memory; receiver.pyx takes its events.
 * Ports become valid in buckets of 64, up to the highest ever used. They never become invalid again.
 
 Specification: event_channel.h; behaviour of Xen 4.17's common/event_channel.c.
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from xen_abi cimport (EVTCHN_2L_NR_CHANNELS, EVTCHN_FIFO_PRIORITY_DEFAULT, EVTCHNSTAT_closed, EVTCHNSTAT_interdomain,
+from xen_abi cimport (EVTCHN_FIFO_PRIORITY_DEFAULT, EVTCHNSTAT_closed, EVTCHNSTAT_interdomain,
                       EVTCHNSTAT_ipi, EVTCHNSTAT_unbound, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU, XEN_EACCES,
                       XEN_EINVAL, XEN_ENOSPC, XEN_ENOSYS)
+from hv.fastpath.receiver cimport forget
 
 
 # --- the table of ports -------------------------------------------------------------------------------------------
@@ -37,6 +38,8 @@ cdef int64_t free_port(domain_t *d) noexcept nogil:
             if not d.port_ops.is_busy(d, port):
                 d.ports[port].priority = EVTCHN_FIFO_PRIORITY_DEFAULT
                 d.ports[port].sent = d.ports[port].merged = 0
+                if d.receiver != NULL:
+                    d.receiver.entries[port].delivered = 0
                 return port
         port += 1
     return -XEN_ENOSPC
@@ -44,6 +47,8 @@ cdef int64_t free_port(domain_t *d) noexcept nogil:
 
 cdef void close_port(domain_t *d, uint32_t port) noexcept nogil:
     """A used port becomes free, with nothing pending; the other end is the caller's business."""
+    if d.receiver != NULL:
+        forget(d, port)
     d.port_ops.clear_pending(d, port)
     d.ports[port].state = EVTCHNSTAT_closed
     d.ports[port].vcpu = 0
@@ -94,6 +99,8 @@ cdef int64_t unmask(domain_t *d, uint32_t port) noexcept nogil:
     """EVTCHNOP_unmask: 0, or -EINVAL. Unmasking a closed port does nothing, and is no error."""
     if port >= d.nr_ports:
         return -XEN_EINVAL
+    if d.receiver != NULL and d.receiver.entries[port].call == NULL:
+        return 0                                    # a port of domain 0 without a handler stays masked
     if d.ports[port].state != EVTCHNSTAT_closed:
         d.port_ops.unmask(d, port)
     return 0
@@ -115,41 +122,3 @@ cdef void raise_virq(vcpu_t *v, uint32_t virq) noexcept nogil:
     """A virtual interrupt of this vCPU (0 for a global one); nobody bound it: nothing happens."""
     if v.virq_port[virq]:
         set_pending(v.domain, v.virq_port[virq])
-
-
-# --- domain 0 -----------------------------------------------------------------------------------------------------
-
-cdef void _host_set_pending(domain_t *d, uint32_t port) noexcept nogil:
-    cdef uint64_t bit = <uint64_t>1 << (port & 63)
-    d.machine.host_events = 1
-    if d.host_pending[port >> 6] & bit:
-        d.ports[port].merged += 1
-    else:
-        d.host_pending[port >> 6] |= bit
-        d.ports[port].sent += 1
-
-
-cdef void _host_clear_pending(domain_t *d, uint32_t port) noexcept nogil:
-    d.host_pending[port >> 6] &= ~(<uint64_t>1 << (port & 63))
-
-
-cdef void _host_unmask(domain_t *d, uint32_t port) noexcept nogil:
-    """Domain 0 masks nothing."""
-
-
-cdef bint _host_is_pending(domain_t *d, uint32_t port) noexcept nogil:
-    return d.host_pending[port >> 6] >> (port & 63) & 1
-
-
-cdef bint _never(domain_t *d, uint32_t port) noexcept nogil:
-    return False
-
-
-ops_host.nr_channels = EVTCHN_2L_NR_CHANNELS
-ops_host.priorities = 0
-ops_host.set_pending = _host_set_pending
-ops_host.clear_pending = _host_clear_pending
-ops_host.unmask = _host_unmask
-ops_host.is_pending = _host_is_pending
-ops_host.is_masked = _never
-ops_host.is_busy = _never

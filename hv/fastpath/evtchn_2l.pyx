@@ -10,6 +10,7 @@ Specification: the comments on shared_info in xen.h; behaviour of Xen 4.17's com
 """
 from libc.stdint cimport uint32_t, uint64_t
 from xen_abi cimport EVTCHN_2L_NR_CHANNELS
+from hv.fastpath.scan_2l cimport scan_2l
 from hv.fastpath.state cimport domain_t, port_ops_t, vcpu_t
 from hv.fastpath.vcpu cimport check_pollers, mark_events_pending
 
@@ -53,6 +54,10 @@ cdef bint _is_masked(domain_t *d, uint32_t port) noexcept nogil:
     return d.shared.evtchn_mask[port >> 6] >> (port & 63) & 1
 
 
+cdef void _mask(domain_t *d, uint32_t port) noexcept nogil:
+    d.shared.evtchn_mask[port >> 6] |= <uint64_t>1 << (port & 63)
+
+
 cdef bint _is_busy(domain_t *d, uint32_t port) noexcept nogil:
     return False
 
@@ -65,3 +70,5 @@ ops_2l.unmask = _unmask
 ops_2l.is_pending = _is_pending
 ops_2l.is_masked = _is_masked
 ops_2l.is_busy = _is_busy
+ops_2l.mask = _mask
+ops_2l.scan = scan_2l

@@ -21,6 +21,7 @@ from xen_abi cimport (EVTCHN_2L_NR_CHANNELS, EVTCHN_FIFO_BUSY, EVTCHN_FIFO_LINK_
                       XEN_EINVAL, XEN_ENOENT, XEN_ENOMEM, XEN_ENOSPC, XEN_EOPNOTSUPP, xen_evtchn_fifo_control_block)
 from hv.fastpath.evtchn_2l cimport ops_2l
 from hv.fastpath.memory cimport frame_pointer
+from hv.fastpath.scan_fifo cimport scan_fifo
 from hv.fastpath.paging cimport get_page_and_type, put_page_and_type
 from hv.fastpath.state cimport PAGE_SIZE, TYPE_WRITABLE, domain_t, fifo_t, fifo_vcpu_t, port_t, vcpu_t
 from hv.fastpath.vcpu cimport check_pollers, mark_events_pending
@@ -135,6 +136,12 @@ cdef bint _is_busy(domain_t *d, uint32_t port) noexcept nogil:
     return word != NULL and word[0] & <uint32_t>LINKED != 0
 
 
+cdef void _mask(domain_t *d, uint32_t port) noexcept nogil:
+    cdef uint32_t *word = _word(d, port)
+    if word != NULL:
+        word[0] |= <uint32_t>MASKED
+
+
 ops_fifo.nr_channels = EVTCHN_FIFO_NR_CHANNELS
 ops_fifo.priorities = EVTCHN_FIFO_MAX_QUEUES
 ops_fifo.set_pending = _set_pending
@@ -143,6 +150,8 @@ ops_fifo.unmask = _unmask
 ops_fifo.is_pending = _is_pending
 ops_fifo.is_masked = _is_masked
 ops_fifo.is_busy = _is_busy
+ops_fifo.mask = _mask
+ops_fifo.scan = scan_fifo
 
 
 # --- changing to this ABI and back --------------------------------------------------------------------------------

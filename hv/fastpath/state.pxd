@@ -96,6 +96,48 @@ ctypedef struct port_ops_t:
     bint (*is_pending)(domain_t *d, uint32_t port) noexcept nogil
     bint (*is_masked)(domain_t *d, uint32_t port) noexcept nogil
     bint (*is_busy)(domain_t *d, uint32_t port) noexcept nogil       # closed, but still on a queue
+    void (*mask)(domain_t *d, uint32_t port) noexcept nogil          # as guests do by themselves: for domain 0
+    int (*scan)(domain_t *d) noexcept nogil     # of a domain with a receiver: one look at everything, see there
+
+# Domain 0's side: who takes the events of its ports (receiver.pyx)
+ctypedef int (*handler_t)(entry_t *entry, uint32_t port) noexcept nogil     # 0, or -1: it raised a Python exception
+
+ctypedef struct entry_t:
+    handler_t call           # NULL: none, and the port is masked
+    void *context            # the handler's own
+    void *number             # the port as a Python int
+    uint64_t delivered       # events, not calls: one that came while another was about to be delivered counts too
+
+ctypedef struct batch_t:     # of ports whose events are delivered together, at the end of a scan
+    int (*deliver)(batch_t *batch) noexcept nogil   # takes the ports, and says as a handler whether it raised
+    void *context            # the handler's own
+    domain_t *domain
+    batch_t *next
+    uint32_t *ports          # what the scan has found so far
+    uint32_t count
+    uint32_t room
+
+cdef enum:
+    SPARSE_PORTS = 64 * 3 + 2
+    TAKEN_NOTHING = 1 << 30  # in a list of taken ports: a word without any,
+    TAKEN_REMOVED = 1 << 31  # and a port that was closed since
+
+ctypedef struct taken_t:     # 2-level: what one scan has taken from `pending` and not delivered yet
+    taken_t *outer           # of the scan that this one interrupts
+    uint64_t bits            # of `word`
+    uint32_t word
+    uint32_t at              # of the list
+    uint32_t count
+    uint32_t ports[SPARSE_PORTS]
+
+ctypedef struct receiver_t:
+    entry_t *entries         # one for each port that the ABIs can express
+    taken_t *taken
+    batch_t *batches         # those with ports of this scan, in the order of their first ones
+    batch_t *last_batch
+    uint32_t next            # 2-level: the port where the next scan begins
+    uint32_t scans           # that are going on, one inside the other
+    uint32_t head[EVTCHN_FIFO_MAX_QUEUES]       # FIFO: the rest of each queue that was begun; 0: none
 
 ctypedef struct fifo_vcpu_t:
     xen_evtchn_fifo_control_block *control  # in the guest's memory; NULL before init_control
@@ -237,7 +279,7 @@ ctypedef struct domain_t:
     uint64_t polling         # vCPUs that are blocked in SCHEDOP_poll: an event of their port, or of any, wakes them
     uint64_t hypercall_count[64]
     uint64_t watchdog[2]     # deadlines in ticks; 0 is not in use
-    uint64_t *host_pending   # domain 0 only: its bitmap, drained into Python handlers
+    receiver_t *receiver     # domain 0 only: hv takes its events itself
     char reason[REASON_SIZE]
     uint64_t crash_cr2
     uint8_t crash_has_cr2
@@ -271,8 +313,7 @@ ctypedef struct machine_t:
     uint8_t noncanonical     # the #GP is about an address: #SS for the stack
     uint64_t return_address  # into generated code, while a wrapped instruction runs
     uint8_t int_length       # bytes of the `int n` that runs
-    uint8_t host_events      # a port of domain 0 became pending
-    uint16_t pad
+    uint8_t pad[3]
     uint64_t retry_at        # a block that straddles pages was cut to one instruction here
     uint64_t steps_left
     uint64_t slice_end
@@ -286,6 +327,8 @@ ctypedef struct machine_t:
     uint32_t nr_domains
     domain_t **domains       # index is an arbitrary slot; domain 0 first
     uint32_t capacity
+    xen_vcpu_info *host      # domain 0's: whether an event waits for hv itself
+    xen_vcpu_info nobody     # the same while there is no domain 0
     vcpu_t *on_cpu           # whose run state is running; NULL: the machine idles
     uint32_t turn            # round-robin position: slot * VCPU_LIMIT + vcpu
     uint64_t blocks_stepped

@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
-from hv.abi import event_channel as evtchn
 from hv.backends.store import StoreBackend
 from hv.core.event_channel import EventChannels
 from hv.core.xenstore.domain_keys import host_keys
@@ -30,14 +29,11 @@ from hv.machine import images as sources
 from hv.machine import interrupts, size, xl_domain
 from hv.machine.config import configuration
 from hv.machine.domain import Domain
+from hv.machine.domain0 import Domain0
 from hv.machine.xl_devices import DiskSpec, VifSpec
-
-if TYPE_CHECKING:
-    from hv.engine.machine import GuestDomain
 
 CAPACITY = 32 << 30
 REBOOT_LIMIT = 10
-Handler = Callable[[int], None]
 
 
 class Input(Protocol):
@@ -54,47 +50,16 @@ class Input(Protocol):
         """Whether anything can still come."""
 
 
-class Domain0:
-    """hv's own side of event channels: ports with Python handlers.
-
-    A handler runs at the end of the hypercall or input that raised its event, before any guest goes on.
-    """
-
-    def __init__(self, guest: GuestDomain, find: Callable[[int], EventChannels | None]) -> None:
-        self.guest = guest
-        self.events = EventChannels(guest, find)
-
-    def connect(self, guest: GuestDomain, port: int) -> int:
-        """Connect a port of a new domain to a fresh one here; the number of that."""
-        if not 0 < port < guest.nr_ports or guest.port(port)[0] != evtchn.EVTCHNSTAT_closed:
-            raise ConfigError(f"domain {guest.domid} has no free event channel {port} below {guest.nr_ports}")
-        own = self.events.alloc_unbound(guest.domid)
-        if own < 0:
-            raise ConfigError("domain 0 has no event channel left: the machine has too many domains")
-        guest.set_port(port, evtchn.EVTCHNSTAT_interdomain, 0, 0, own, self.guest, True)
-        self.guest.set_port(own, evtchn.EVTCHNSTAT_interdomain, 0, guest.domid, port, guest)
-        return own
-
-    def notify(self, port: int) -> None:
-        """Send an event to whoever is connected to a port of domain 0; to nobody, if the guest has closed its end."""
-        self.guest.send(port)
-
-    def bind(self, port: int, handler: Handler) -> None:
-        """Run `handler(port)` for every event of a port of domain 0."""
-        self.guest.bind_handler(port, handler)
-
-    def unbind(self, port: int) -> None:
-        self.guest.unbind_handler(port)
-        self.events.close(port)
-
-
 class Machine:
     """A machine without guests; `create` adds them, `run` runs them. Usable as a context manager.
 
     `clock` is "virtual" (deterministic, idle time skipped), "paced" (idle follows the host's clock) or "host".
+    `domain0_events` is the ABI of domain 0's event channels: "2-level" (4,095 of them) or "fifo" (131,071).
     """
 
-    def __init__(self, *, clock: str = "virtual", memory: str | int = CAPACITY >> 20) -> None:
+    def __init__(
+        self, *, clock: str = "virtual", memory: str | int = CAPACITY >> 20, domain0_events: str = "2-level"
+    ) -> None:
         if clock not in CLOCKS:
             raise ConfigError(f"{clock!r} is not a clock: choose virtual, paced or host")
         self.engine = Engine(size.parse(memory), clock)
@@ -112,7 +77,7 @@ class Machine:
         self._last_domid = 0
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._agenda_order = itertools.count()
-        self.domain0 = Domain0(self.engine.create_domain(0), self.find_events)
+        self.domain0 = Domain0(self.engine, self.find_events, domain0_events)
 
     # --- domains
 
@@ -233,7 +198,7 @@ class Machine:
     def settle(self) -> None:
         """Run domain 0's handlers for events that the host side raised."""
         self.store_backend.flush()
-        self.domain0.guest.drain_now()
+        self.domain0.settle()
 
     def run(self, timeout: float | None = None, until_ns: int | None = None) -> str:
         """Run until every domain has ended ("ended"), nothing can ever happen again ("idle"), or `until_ns` ("until").

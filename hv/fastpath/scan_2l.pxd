@@ -1,0 +1,4 @@
+# cython: language_level=3
+from hv.fastpath.state cimport domain_t
+
+cdef int scan_2l(domain_t *d) noexcept nogil
