@@ -16,10 +16,12 @@ from libc.stdint cimport uint32_t, uint64_t
 from xen_abi cimport SHUTDOWN_watchdog, VIRQ_TIMER
 from hv.engine.cpu cimport flush_tlb, leave_now, one_instruction_next, restart_block
 from hv.engine.traps cimport deliver_events, inject
+from hv.engine.stepping cimport count_step, is_stepped, step_is_over, stop_here, stopped_here
 from hv.engine.unicorn cimport FLAG_RF, HF_INHIBIT_IRQ, hv_env
 from hv.fastpath.breakpoints cimport stops_at
 from hv.fastpath.domain cimport shutdown
 from hv.fastpath.evtchn cimport raise_virq
+from hv.fastpath.points cimport note_address
 from hv.fastpath.now cimport NEVER, TICKS_PER_NS, host_ns, system_time, ticks, ticks_of
 from hv.fastpath.state cimport *
 from hv.fastpath.vcpu cimport in_the_queue, switch_cpu, unblock
@@ -60,7 +62,7 @@ cdef void set_limit(machine_t *m) noexcept nogil:
         m.hard = m.slice_end
     if m.until < m.hard:
         m.hard = m.until
-    if m.stepping:
+    if m.stepping or m.nr_hits:
         _set_budget(m, charged(m))
     elif m.mode == CLOCK_HOST:
         _set_budget(m, charged(m) + HOST_BUDGET)
@@ -268,7 +270,7 @@ cdef void block(machine_t *m, uint64_t address, uint32_t size) noexcept nogil:
         m.armed = 0
         m.blocks_stepped += 1
         if m.stepping:
-            m.steps_left -= 1
+            count_step(d.current)
         return
     m.armed = 0
     if d.current.watching or d.current.breakpoints:
@@ -279,10 +281,12 @@ cdef void block(machine_t *m, uint64_t address, uint32_t size) noexcept nogil:
     look_at_host(m)
     if m.stop:
         leave_now(d)
-    if m.stepping and m.steps_left == 0:
-        m.stop = STOP_STEP
-        leave_now(d)
-    if m.stepping or (m.mode != CLOCK_HOST and charged(m) + size > m.hard):
+    if d.points_of & POINT_ADDRESS and not stopped_here(d.current, 0):
+        note_address(d.current, address)
+    if m.nr_hits or (m.stepping and step_is_over(d.current, address)):
+        m.stopped_by_call = 0
+        stop_here(d.current, STOP_POINT if m.nr_hits else STOP_STEP)
+    if (m.stepping and is_stepped(d.current)) or (m.mode != CLOCK_HOST and charged(m) + size > m.hard):
         m.armed = 1
         m.armed_at = address
         one_instruction_next(d)

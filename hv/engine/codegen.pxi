@@ -78,12 +78,13 @@ cdef extern from * nogil:
 
 
 cdef public void __wrap_gen_intermediate_code_x86_64(void *cpu, hv_block *block, int most) noexcept nogil:
-    """A page with a breakpoint is run instruction by instruction, each with a closer look."""
+    """What may reach a breakpoint is run instruction by instruction, each with a closer look."""
     global hv_translating, hv_stops_here, hv_after_syscall
     cdef domain_t *d = <domain_t *>hv_running
     hv_translating = block
     hv_after_syscall = 0
-    hv_stops_here = d != NULL and d.current != NULL and d.current.breakpoints and stops_in_page(d.current, block.pc)
+    hv_stops_here = d != NULL and d.current != NULL and (
+        (d.current.breakpoints and stops_in_page(d.current, block.pc)) or (d.points_of and stops_ahead(d, block.pc)))
     if hv_stops_here:
         most = 1
     __real_gen_intermediate_code_x86_64(cpu, block, most)

@@ -25,6 +25,7 @@ cdef void flush_tlb(domain_t *d) noexcept nogil
 cdef void leave_wrapped(domain_t *d) noexcept nogil          # at an exception: the wrapped instruction does not go on
 cdef void set_ring(vcpu_t *v) noexcept nogil                 # after a change of mode, and whenever CS or SS was loaded
 cdef void debug_registers_changed(vcpu_t *v) noexcept nogil
+cdef void forget_code(domain_t *d) noexcept nogil
 cdef void flush_page(domain_t *d, uint64_t va) noexcept nogil
 cdef uint64_t get_flags(domain_t *d) noexcept nogil
 cdef void set_flags(domain_t *d, uint64_t flags) noexcept nogil

@@ -20,10 +20,12 @@ look at the CPL, or read descriptors, are wrapped (rings.pxi) and find 3, with a
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
+from hv.engine.stepping cimport uncount_step
 from hv.engine.unicorn cimport *
 from hv.fastpath.breakpoints cimport arm, stops_in_page, watches, watches_page
 from hv.fastpath.memory cimport (ACCESS_FETCH, PROT_EXEC, PROT_WRITE, WALK_NONCANONICAL, WALK_OK, active_root, walk,
                                  walk_t, set_code_listener)
+from hv.fastpath.points cimport note_access, points_in_page, stops_ahead
 from hv.fastpath.state cimport (CONTEXT_SIZE, PAGE_SHIFT, PAGE_SIZE, SEEN_PAGES, domain_t, forget_seen, frame_t, machine_t,
                                 request_flush, vcpu_t)
 from hv.errors import EngineError
@@ -81,7 +83,7 @@ cdef public uint8_t __wrap_x86_cpu_tlb_fill_x86_64(void *cpu, uint64_t va, int s
         return __real_x86_cpu_tlb_fill_x86_64(cpu, va, size, access, mmu_idx, probe, ra)
     rc = walk(d.current, _root_of(d.current, mmu_idx), va, access, mmu_idx != MMU_CPU, &w)
     if rc == WALK_OK:
-        if d.current.watchpoints and not probe:
+        if (d.current.watchpoints or d.points_of) and not probe:
             _watch(d, va, size, access, ra)
         _fill(d, va, access, mmu_idx, &w)
         return 1
@@ -99,15 +101,17 @@ cdef public uint8_t __wrap_x86_cpu_tlb_fill_x86_64(void *cpu, uint64_t va, int s
 
 
 cdef void _watch(domain_t *d, uint64_t va, int size, int access, uintptr_t ra) noexcept nogil:
-    """Watched data is touched: run the instruction alone, because its #DB comes behind it."""
+    """Watched data is touched: run the instruction alone, because its #DB, or the debugger's stop, comes behind it."""
     cdef vcpu_t *v = d.current
     cdef uint32_t hits = watches(v, va, size, access)
-    if not hits:
+    cdef uint64_t rip = (<hv_env *>d.env).eip
+    if not note_access(v, va, size, access, rip, look=not v.watching) and not hits:
         return
     if v.watching:
         v.watch_hits |= hits
         return
     cpu_restore_state_x86_64(d.cpu, ra, 1)
+    uncount_step(v)
     v.watching = 1
     d.machine.armed = 1
     d.machine.armed_at = (<hv_env *>d.env).eip + (<hv_env *>d.env).segs[SEG_CS].base
@@ -139,7 +143,7 @@ cdef void _fill(domain_t *d, uint64_t va, int access, int mmu_idx, walk_t *w) no
         w.prot &= ~PROT_EXEC
     elif w.prot & PROT_WRITE and not w.prot & PROT_EXEC:
         size = 1            # a writable no-execute alias of code: checked again at every access, never fast
-    if d.current.watchpoints and watches_page(d.current, va):
+    if (d.current.watchpoints and watches_page(d.current, va)) or (d.points_of and points_in_page(d, va)):
         if access == ACCESS_FETCH:
             w.prot = PROT_EXEC              # a page is either fetched from or watched; the other comes here again
         else:
@@ -406,6 +410,11 @@ cdef void debug_registers_changed(vcpu_t *v) noexcept nogil:
         tb_flush_x86_64(v.domain.cpu)
         v.domain.machine.block = NULL
     request_flush(v.domain)
+
+
+cdef void forget_code(domain_t *d) noexcept nogil:
+    """What has been translated was made for other breakpoints. Not while the domain runs."""
+    tb_flush_x86_64(d.cpu)
 
 
 cdef void flush_page(domain_t *d, uint64_t va) noexcept nogil:

@@ -13,7 +13,7 @@ from libc.string cimport memcpy, memset
 from xen_abi cimport *
 from hv.engine.clock cimport (DEFAULT_WEIGHT, FIRST_PERIOD, block, fire_timers, idle, next_runnable, in_its_slice, rearm, slice_ticks,
                               switch_to)
-from hv.engine.cpu cimport (close_instance, enter, flush_tlb, get_flags, handlers, load_context, open_instance,
+from hv.engine.cpu cimport (close_instance, enter, flush_tlb, forget_code, get_flags, handlers, load_context, open_instance,
                             save_context, set_flags)
 from hv.engine.cpuid cimport guest_cpuid
 from hv.engine.emulate cimport guest_cr4
@@ -32,6 +32,7 @@ from hv.fastpath.frames cimport forget_frame, give_extent, give_frame, give_xenh
 from hv.fastpath.memory cimport (HV_END, ACCESS_LOOK, WALK_OK, active_root, canonical, copy_from_guest, copy_to_guest,
                                  frame_pointer, frame_written, owns, walk, walk_t)
 from hv.fastpath.now cimport TICKS_PER_NS, host_ns, system_time, ticks, ticks_of
+from hv.fastpath.points cimport forget_points
 from hv.fastpath.paging cimport get_page_and_type, pin, put_page_and_type, write_descriptor
 from hv.fastpath.receiver cimport close_receiver, detach, open_receiver, receive
 from hv.fastpath.state cimport *
@@ -46,9 +47,11 @@ cdef extern from "sys/mman.h" nogil:
     int madvise(void *, size_t, int)
     int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MADV_DONTNEED
 
-STOPS = ("none", "reschedule", "until", "host", "domain", "python", "idle", "wait", "step")
+STOPS = ("none", "reschedule", "until", "host", "domain", "python", "idle", "wait", "step", "point")
 CLOCKS = ("virtual", "paced", "host")
 RUNSTATES = ("running", "runnable", "blocked", "offline")
+STEPS = ("count", "return", "beyond")
+POINTS = ("address", "call", "return", "event", "upcall", "vector", "read", "write")
 FRAME_TYPES = ("none", "l1", "l2", "l3", "l4", "segdesc", "writable")
 REGISTERS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15")
 cdef enum:
@@ -152,6 +155,7 @@ cdef class Engine:
         m.slice_end = m.until = m.next_timer = HV_NEVER
         m.host = &m.nobody
         m.steps_left = HV_NEVER
+        m.step.anybody = 1
         m.host_offset = host_ns()
         rearm(m)
 
@@ -160,6 +164,7 @@ cdef class Engine:
         for i in range(self.m.nr_domains):
             _free_domain(self.m.domains[i])
         free(self.m.domains)
+        free(self.m.hits)
         if self.m.frames != NULL:
             c_munmap(self.m.frames, self._frame_bytes)
 
@@ -187,6 +192,12 @@ cdef class Engine:
             self.m.host = &self.m.nobody
         if self.m.on_cpu != NULL and self.m.on_cpu.domain == d:
             self.m.on_cpu = NULL
+        if self.m.running == d:
+            self.m.running = NULL
+        if self.m.stopped != NULL and self.m.stopped.domain == d:
+            self.m.stopped = NULL
+        if self.m.part_of != NULL and self.m.part_of.domain == d:
+            self.m.part_of = NULL
         _free_memory(&self.m, d)
         for i in range(self.m.nr_domains):
             if self.m.domains[i] == d:
@@ -245,10 +256,48 @@ cdef class Engine:
             self.m.stop = STOP_PYTHON
 
     def set_stepping(self, bint on, steps=None):
-        """Run block by block of one instruction; after `steps` of them `run` returns "step"."""
+        """Run block by block of one instruction; after `steps` of them, of whatever vCPU, `run` returns "step"."""
         self.m.stepping = on
         self.m.steps_left = steps if steps is not None else HV_NEVER
+        memset(&self.m.step, 0, sizeof(step_t))
+        self.m.step.anybody = 1
         rearm(&self.m)
+
+    def step_vcpu(self, GuestDomain domain, uint32_t vcpu, steps=None, str kind="count"):
+        """Run one vCPU by single instructions until `run` returns "step": after `steps` of them, if that is not None,
+        or by `kind` (of STEPS) behind the "return" to a caller of the function that it is in, or "beyond": then, or in the
+        same function at a higher address. The others run freely meanwhile. Until set_stepping(False)."""
+        cdef vcpu_t *v = domain._vcpu(vcpu)
+        cdef hv_env *env = _env(v)
+        self.set_stepping(True, steps)
+        self.m.step.kind = STEPS.index(kind)
+        self.m.step.anybody = 0
+        self.m.step.domid, self.m.step.vcpu = domain.domid, vcpu
+        self.m.step.kernel_mode = v.kernel_mode
+        self.m.step.sp, self.m.step.pc = env.regs[RSP], env.eip
+
+    @property
+    def step_is_done(self):
+        """Whether all instructions of a counted step have run: "point" may have been the better reason to return."""
+        return bool(self.m.stepping and self.m.steps_left == 0)
+
+    def take_hits(self):
+        """What has hit the domains' points since the last call, in its order: (id, kind of POINTS, domid, vcpu, words)."""
+        cdef uint32_t i
+        cdef hit_t *h
+        hits = []
+        for i in range(self.m.nr_hits):
+            h = &self.m.hits[i]
+            hits.append((h.id, POINTS[(<object>h.kind).bit_length() - 1], h.domid, h.vcpu, tuple(h.words)))
+        self.m.nr_hits = 0
+        return hits
+
+    @property
+    def running(self):
+        """(domid, vcpu) of who ran last, and is not gone; None before the first."""
+        if self.m.running == NULL or self.m.running.current == NULL:
+            return None
+        return self.m.running.domid, self.m.running.current.id
 
     @property
     def clock(self):
@@ -311,8 +360,14 @@ cdef class Engine:
         return {"blocks_stepped": self.m.blocks_stepped}
 
 
+cdef hv_env *_env(vcpu_t *v) noexcept nogil:
+    """Its registers, in the CPU or put aside."""
+    return <hv_env *>v.domain.env if v.domain.current == v else <hv_env *>v.context
+
+
 cdef void _run(machine_t *m) noexcept nogil:
     cdef vcpu_t *v
+    cdef bint fresh
     while m.stop == STOP_NONE or m.stop == STOP_RESCHEDULE:
         if m.stop == STOP_RESCHEDULE:
             m.in_slice = 0
@@ -320,8 +375,12 @@ cdef void _run(machine_t *m) noexcept nogil:
         fire_timers(m)
         if m.stop:                              # a watchdog has ended its domain
             return
+        if m.nr_hits:                           # of a call that blocks, or of a timer
+            m.stop = STOP_POINT
+            return
         v = in_its_slice(m)
-        if v == NULL:
+        fresh = v == NULL
+        if fresh:
             v = next_runnable(m)
             m.in_slice = v != NULL
             m.slice_end = ticks(m) + slice_ticks(v)
@@ -333,11 +392,20 @@ cdef void _run(machine_t *m) noexcept nogil:
         if ticks(m) >= m.until:
             m.stop = STOP_UNTIL
             return
-        _resume(m, v)
+        _resume(m, v, fresh)
+        m.undelivered = _is_due(v)
 
 
-cdef void _resume(machine_t *m, vcpu_t *v) noexcept nogil:
-    """Give the CPU to one vCPU until it blocks, its slice ends, or the engine has to come back."""
+cdef bint _is_due(vcpu_t *v) noexcept nogil:
+    return v.info.evtchn_upcall_pending and not v.info.evtchn_upcall_mask
+
+
+cdef void _resume(machine_t *m, vcpu_t *v, bint fresh) noexcept nogil:
+    """Give the CPU to one vCPU until it blocks, its slice ends, or the engine has to come back.
+
+    In the middle of a slice, what was pending and not masked when the engine came back stays so: the guest has made it
+    so by itself, and hears of it at its next way through the hypervisor, wherever the host made it stop.
+    """
     cdef domain_t *d = v.domain
     cdef bint switched = d.current != v or m.running != d
     cdef int rc
@@ -351,7 +419,8 @@ cdef void _resume(machine_t *m, vcpu_t *v) noexcept nogil:
     rearm(m)
     if switched:
         reload_segments(v)
-    deliver_events(v)
+    if switched or fresh or not m.undelivered:
+        deliver_events(v)
     if d.need_flush:
         d.need_flush = 0
         flush_tlb(d)
@@ -393,6 +462,7 @@ cdef bint _context_is_sane(const xen_vcpu_guest_context *c) noexcept nogil:
 
 cdef void _free_domain(domain_t *d) noexcept:
     close_instance(d)
+    forget_points(d)
     free(d.fifo)
     free(d.ports)
     if d.receiver != NULL:
@@ -785,6 +855,33 @@ cdef class GuestDomain:
         result["kernel_mode"] = bool(v.kernel_mode)
         return result
 
+    def set_register(self, uint32_t vcpu, str name, uint64_t value):
+        """Change one of REGISTERS, rip, rflags, fs_base or gs_base, as the guest itself could: KeyError for another,
+        ValueError for an address that is not canonical."""
+        cdef vcpu_t *v = self._vcpu(vcpu)
+        cdef hv_env *env = _env(v)
+        if name in REGISTERS:
+            env.regs[<int>REGISTERS.index(name)] = value
+        elif name == "rflags":              # outside of a run they are complete
+            env.eflags = (value & 0x3f7fd7 & ~<uint64_t>(FLAG_IOPL | FLAG_VM)) | FLAG_IF | 2
+        elif name not in ("rip", "fs_base", "gs_base"):
+            raise KeyError(name)
+        elif not canonical(value):
+            raise ValueError(f"{value:#x} is not a canonical address")
+        elif name == "rip":
+            env.eip = value
+        else:
+            env.segs[SEG_FS if name == "fs_base" else SEG_GS].base = value
+
+    def find_pfn(self, uint64_t pfn):
+        """The machine frame that the M2P says is guest frame `pfn`; None where there is none."""
+        cdef domain_t *d = self._live()
+        cdef uint64_t mfn
+        for mfn in range(d.machine.gdt_mfn + 1, min(d.machine.next_frame + 512, d.machine.nr_frames)):
+            if d.machine.frames[mfn].owner == d.domid + 1 and d.machine.m2p[mfn] == pfn:
+                return mfn
+        return None
+
     def wake(self, uint32_t vcpu):
         """Let a vCPU that blocks or polls go on and look for itself, without an event."""
         unblock(self._vcpu(vcpu))
@@ -1015,6 +1112,31 @@ cdef class GuestDomain:
         """How often each hypercall number was made."""
         cdef domain_t *d = self._live()
         return {i: d.hypercall_count[i] for i in range(64) if d.hypercall_count[i]}
+
+    def set_points(self, rows):
+        """The debugger's breakpoints, all of them: (id, kinds, first, last) of each, `kinds` as bits of POINTS.
+
+        They are ranges of addresses, hypercall numbers, ports (an upcall's 0: any) or vectors. Not while guests run.
+        """
+        cdef domain_t *d = self._live()
+        cdef uint8_t before = d.points_of
+        cdef uint32_t i = 0
+        cdef point_t *p
+        if d.inside:
+            raise EngineError("breakpoints can be changed only while the machine stands still")
+        rows = list(rows)
+        forget_points(d)
+        p = <point_t *>calloc(len(rows) or 1, sizeof(point_t))
+        if p == NULL:
+            raise MemoryError
+        for i, (number, kinds, first, last) in enumerate(rows):
+            p[i].id, p[i].kinds, p[i].first, p[i].last = number, kinds, first, last
+            d.points_of |= p[i].kinds
+        d.points, d.nr_points = p, len(rows)
+        if (before | d.points_of) & POINT_ADDRESS:
+            forget_code(d)
+        if (before | d.points_of) & (POINT_READ | POINT_WRITE):
+            request_flush(d)
 
     def dispatch(self, uint32_t vcpu, uint64_t number, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
                  uint64_t a5):

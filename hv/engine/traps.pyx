@@ -16,7 +16,8 @@ from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash
 from hv.fastpath.memory cimport canonical, HV_END, HV_START, LDT_OFFSET, PF_USER, PERDOMAIN_START, copy_from_guest, copy_to_guest, frame_pointer, walk, walk_t, ACCESS_READ, WALK_OK
 from hv.fastpath.paging cimport map_ldt_page
-from hv.fastpath.state cimport ENTRY_UPCALL, HISTORY, PAGE_SIZE, charged, domain_t, entry_record_t, trap_t, vcpu_t
+from hv.fastpath.points cimport note_entry
+from hv.fastpath.state cimport ENTRY_UPCALL, HISTORY, PAGE_SIZE, POINT_UPCALL, POINT_VECTOR, charged, domain_t, entry_record_t, trap_t, vcpu_t
 
 from hv.abi import vectors
 
@@ -197,6 +198,8 @@ cdef inline void _record(vcpu_t *v, int vector, uint32_t error, uint64_t address
     r.vector = vector
     r.software = software
     r.kernel_mode = v.kernel_mode
+    if d.points_of & (POINT_VECTOR | POINT_UPCALL):
+        note_entry(v, vector, error, address, software, r.rip)
 
 
 cdef void inject(vcpu_t *v, int vector, uint32_t error) noexcept nogil:

@@ -59,6 +59,7 @@ cdef enum:
     STOP_IDLE = 6            # every vCPU is blocked and no timer is armed
     STOP_WAIT = 7            # paced or host clock: nothing to do before `wake_at`
     STOP_STEP = 8            # the instructions asked for are done
+    STOP_POINT = 9           # a breakpoint of the debugger is hit
 
 cdef enum:
     CLOCK_VIRTUAL = 0
@@ -234,6 +235,48 @@ ctypedef struct entry_record_t:
     uint8_t software         # `int n`
     uint8_t kernel_mode      # whom it interrupted
 
+# The debugger's breakpoints (points.pyx). The kinds are bits: a row may have several.
+cdef enum:
+    POINT_ADDRESS = 1        # an instruction is about to run
+    POINT_CALL = 2           # a hypercall is about to be made
+    POINT_RETURN = 4         # it has its result
+    POINT_EVENT = 8          # a port became pending
+    POINT_UPCALL = 16        # the event callback is entered while a port is pending
+    POINT_VECTOR = 32        # an exception enters the guest
+    POINT_READ = 64
+    POINT_WRITE = 128
+    HIT_WORDS = 8
+
+ctypedef struct point_t:
+    uint32_t id              # the debugger's name for it
+    uint32_t kinds
+    uint64_t first           # addresses, hypercall numbers, ports or vectors: a range
+    uint64_t last
+
+ctypedef struct hit_t:
+    uint32_t id
+    uint32_t kind
+    uint32_t domid
+    uint32_t vcpu
+    uint64_t words[HIT_WORDS]    # by kind: see points.pyx
+
+# What a step of the debugger ends at, besides the number of instructions.
+cdef enum:
+    STEP_COUNT = 0
+    STEP_RETURN = 1          # behind a return to a caller of where it began
+    STEP_BEYOND = 2          # the same, or at a higher address of the same frame
+
+ctypedef struct step_t:
+    uint32_t kind
+    uint32_t domid           # of the vCPU whose instructions count
+    uint32_t vcpu
+    uint8_t anybody          # every vCPU's count
+    uint8_t kernel_mode      # where it began: mode, stack pointer, address
+    uint8_t returning        # what the last instruction was: RETURN_*
+    uint8_t pad
+    uint64_t sp
+    uint64_t pc
+
 cdef enum:
     SEEN_PAGES = 64
 
@@ -263,7 +306,7 @@ ctypedef struct domain_t:
     uint8_t hypercalls_made
     uint8_t in_multicall
     uint8_t paused           # by the API: not scheduled
-    uint8_t pad
+    uint8_t points_of        # POINT_* of the debugger's breakpoints; 0: none
     uint32_t weight          # length of its time slices: 256 is one quantum
     uint64_t vm_assist
     uint64_t nr_pages
@@ -287,6 +330,8 @@ ctypedef struct domain_t:
     uint64_t nr_entries
     call_record_t calls[HISTORY]
     entry_record_t entries[HISTORY]
+    point_t *points
+    uint32_t nr_points
 
 ctypedef struct machine_t:
     uint8_t *ram
@@ -333,6 +378,19 @@ ctypedef struct machine_t:
     uint32_t turn            # round-robin position: slot * VCPU_LIMIT + vcpu
     uint64_t blocks_stepped
     domain_t *running
+    # the debugger
+    step_t step
+    hit_t *hits              # since the last stop, in the order in which they happened
+    uint32_t nr_hits
+    uint32_t hit_room
+    hit_t lost_hit
+    vcpu_t *stopped          # where the last stop was: its breakpoints have had their turn
+    uint64_t stopped_at
+    uint64_t stopped_ticks
+    uint8_t stopped_by_call  # that of its hypercall too
+    vcpu_t *part_of          # a call of it is made in parts, at this rip
+    uint64_t part_at
+    uint8_t undelivered      # the last stop left a pending upcall that was not due: it still is not
 
 
 cdef inline uint64_t charged(machine_t *m) noexcept nogil:
