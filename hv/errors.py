@@ -24,6 +24,10 @@ class ConfigError(HvError):
     """A configuration that cannot work."""
 
 
+class ConditionError(HvError):
+    """An expression that is none, or that has no value where it is asked."""
+
+
 class EngineError(HvError):
     """The engine cannot start: Unicorn is not laid out as expected, or memory is short."""
 

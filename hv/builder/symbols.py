@@ -18,6 +18,7 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterable
 from copy import copy
+from functools import cached_property
 
 from hv.builder.elf import SHT_STRTAB, Elf, SectionHeader
 
@@ -98,7 +99,8 @@ class SymbolTable:
     """Names for addresses of one image. Of several symbols at an address one with a size is taken."""
 
     def __init__(self, found: Iterable[Symbol], end: int) -> None:
-        best = {address: (size, name) for address, size, name in sorted(found, key=_by_worth)}
+        self._found = sorted(found, key=_by_worth)
+        best = {address: (size, name) for address, size, name in self._found}
         self._addresses = sorted(best)
         self._symbols = [best[address] for address in self._addresses]
         self._end = end
@@ -110,6 +112,22 @@ class SymbolTable:
             return None
         start, (size, name) = self._addresses[at], self._symbols[at]
         return None if size and address >= start + size else (name, start)
+
+    @cached_property
+    def _by_name(self) -> dict[str, tuple[int, int]]:
+        return {name: (address, size) for address, size, name in self._found}
+
+    def address(self, name: str) -> int | None:
+        """Where a symbol is; of several with one name, the last."""
+        found = self._by_name.get(name)
+        return found[0] if found else None
+
+    def size(self, name: str) -> int:
+        """Its size in bytes; 0 where that is unknown."""
+        return self._by_name.get(name, (0, 0))[1]
+
+    def names(self) -> Iterable[str]:
+        return self._by_name
 
     def name(self, address: int) -> str | None:
         """`main+0x12`, or `main` at its start; None outside of all symbols."""

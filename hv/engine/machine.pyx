@@ -32,7 +32,7 @@ from hv.fastpath.frames cimport forget_frame, give_extent, give_frame, give_xenh
 from hv.fastpath.memory cimport (HV_END, ACCESS_LOOK, WALK_OK, active_root, canonical, copy_from_guest, copy_to_guest,
                                  frame_pointer, frame_written, owns, walk, walk_t)
 from hv.fastpath.now cimport TICKS_PER_NS, host_ns, system_time, ticks, ticks_of
-from hv.fastpath.points cimport forget_points
+from hv.fastpath.points cimport forget_points, note_nothing
 from hv.fastpath.paging cimport get_page_and_type, pin, put_page_and_type, write_descriptor
 from hv.fastpath.receiver cimport close_receiver, detach, open_receiver, receive
 from hv.fastpath.state cimport *
@@ -291,6 +291,10 @@ cdef class Engine:
             hits.append((h.id, POINTS[(<object>h.kind).bit_length() - 1], h.domid, h.vcpu, tuple(h.words)))
         self.m.nr_hits = 0
         return hits
+
+    def stop_soon(self):
+        """Let `run` return "point" at the next instruction boundary."""
+        note_nothing(&self.m)
 
     @property
     def running(self):

@@ -10,5 +10,6 @@ cdef bint note_call(vcpu_t *v, uint64_t number, uint64_t element, const uint64_t
 cdef void note_return(vcpu_t *v, uint64_t number, const uint64_t *args, int64_t result) noexcept nogil
 cdef void note_event(domain_t *d, uint32_t port) noexcept nogil
 cdef void note_entry(vcpu_t *v, uint32_t vector, uint32_t error, uint64_t address, bint software, uint64_t rip) noexcept nogil
+cdef void note_nothing(machine_t *m) noexcept nogil
 cdef void stop_soon(machine_t *m) noexcept nogil                             # at the next instruction boundary
 cdef void forget_points(domain_t *d) noexcept nogil

@@ -48,6 +48,13 @@ cdef hit_t *_note(machine_t *m, const point_t *p, uint32_t kind, uint32_t domid,
     return hit
 
 
+cdef void note_nothing(machine_t *m) noexcept nogil:
+    """A hit of nobody's: the machine stops for what its host side has noted itself."""
+    cdef point_t nobody
+    memset(&nobody, 0, sizeof(nobody))
+    _note(m, &nobody, POINT_ADDRESS, 0, 0)
+
+
 # --- addresses ----------------------------------------------------------------------------------------------------
 
 cdef bint stops_ahead(const domain_t *d, uint64_t va) noexcept nogil:
@@ -98,9 +105,14 @@ cdef bint note_access(vcpu_t *v, uint64_t va, uint64_t size, int access, uint64_
         if not d.points[i].kinds & wanted or va > d.points[i].last or va + (size - 1) < d.points[i].first:
             continue
         found = True
-        if not look:
+        if look:
+            continue
+        hit = &d.machine.hits[d.machine.nr_hits - 1] if d.machine.nr_hits else NULL
+        if hit == NULL or hit.id != d.points[i].id or hit.vcpu != v.id or hit.words[2] != rip:
             hit = _note(d.machine, &d.points[i], wanted, d.domid, v.id)
             hit.words[0], hit.words[1], hit.words[2] = va, size, rip
+        elif wanted == POINT_WRITE:             # it reads first, and then writes: one access
+            hit.kind = wanted
     return found
 
 

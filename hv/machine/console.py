@@ -126,6 +126,9 @@ class Console:
             raise DomainEnded(self._domain.reason, self._domain)
         if outcome == "idle":
             raise Timeout(f"{pattern!r} can not appear any more: every vCPU waits for nothing; last output: {tail!r}")
+        stop = self._domain.machine.stopped
+        if outcome == "stopped" and stop is not None:
+            raise Timeout(f"{pattern!r} did not appear before the machine stopped: {stop.text}")
         raise Timeout(f"{pattern!r} did not appear within {timeout:g} s; last output: {tail!r}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from hv.abi import sched, xen
 from hv.abi.errno import XEN_EPERM, XEN_ESRCH
 from hv.backends.console import ConsoleBackend
 from hv.builder import pv
+from hv.builder.image import symbol_table
 from hv.core.event_channel import EventChannels
 from hv.core.grant_table import GrantTable
 from hv.core.pirq import KINDS, NR_PIRQS, Pirqs
@@ -25,6 +27,7 @@ from hv.machine.config import Config
 from hv.machine.console import Console
 
 if TYPE_CHECKING:
+    from hv.builder.symbols import SymbolTable
     from hv.engine.machine import Engine, GuestDomain
     from hv.machine.machine import Machine
 
@@ -108,6 +111,15 @@ class Domain:
     def cpu_ns(self) -> int:
         """How long its vCPUs have had the processor since it booted, in ns of the machine's time."""
         return sum(self.guest.runstate(vcpu)[2][0] for vcpu in range(self.guest.nr_vcpus))
+
+    @cached_property
+    def symbols(self) -> SymbolTable:
+        """Names for the addresses of the image."""
+        return symbol_table(self.config.image)
+
+    def place(self, address: int) -> str:
+        """An address by its symbol, or in hexadecimal."""
+        return self.symbols.name(address) or f"{address:#x}"
 
     def registers(self, vcpu: int = 0) -> dict[str, Any]:
         """The vCPU's registers by name."""
@@ -279,7 +291,7 @@ class Domain:
         guest = self.guest
         if self.console.backend is not None:
             self.console.backend.service()
-        ending = self._describe()
+        ending = self.end_in_words()
         if ending[1] == EXIT_CRASHED:
             from hv.machine.crash_report import report
 
@@ -326,7 +338,8 @@ class Domain:
             self._detach()
             self._ending = ("destroyed", EXIT_OK)
 
-    def _describe(self) -> tuple[str, int]:
+    def end_in_words(self) -> tuple[str, int]:
+        """How the guest that the engine has stopped ended, and the exit code for it."""
         guest = self.guest
         if guest.crashed:
             return f"crashed: {guest.reason}", EXIT_CRASHED

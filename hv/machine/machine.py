@@ -23,13 +23,15 @@ from hv.core.xenstore.domain_keys import host_keys
 from hv.core.xenstore.errors import XenStoreError
 from hv.core.xenstore.store import Store
 from hv.engine.machine import CLOCKS, Engine
-from hv.errors import ConfigError, HvError, Timeout
+from hv.errors import ConfigError, DomainEnded, HvError, Timeout
 from hv.hypercalls.registry import Table
 from hv.machine import images as sources
 from hv.machine import interrupts, size, xl_domain
+from hv.machine.breakpoints import Breakpoints
 from hv.machine.config import configuration
 from hv.machine.domain import Domain
 from hv.machine.domain0 import Domain0
+from hv.machine.stops import Crashed, Outcome, Stop
 from hv.machine.xl_devices import DiskSpec, VifSpec
 
 CAPACITY = 32 << 30
@@ -74,6 +76,10 @@ class Machine:
         for key in host_keys():
             self.store.write(key.path, key.value.encode(), key.permissions)
         self.store_backend = StoreBackend(self.store)
+        self.breakpoints = Breakpoints(self)
+        self.stop_at_crash = False  # come back with a crashed domain before it is taken down
+        self.stopped: Stop | None = None  # why the last run came back with "stopped"
+        self._held: Domain | None = None
         self._last_domid = 0
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._agenda_order = itertools.count()
@@ -203,7 +209,8 @@ class Machine:
     def run(self, timeout: float | None = None, until_ns: int | None = None) -> str:
         """Run until every domain has ended ("ended"), nothing can ever happen again ("idle"), or `until_ns` ("until").
 
-        `timeout` is host seconds: Timeout is raised when it passes. `until_ns` is virtual time.
+        At a breakpoint it comes back with "stopped", and `machine.stopped` says why; run it again to go on. `timeout`
+        is host seconds: Timeout is raised when it passes. `until_ns` is virtual time.
         """
         outcome = self.run_until(lambda: False, timeout, until_ns)
         if outcome == "timeout":
@@ -218,13 +225,17 @@ class Machine:
         while True:
             if satisfied():
                 return "satisfied"
+            self._conclude()  # a crashed domain that was held for a look
             if all(domain.ended for domain in self.domains):
                 return "ended"
             self._act()
             self._poll()
+            self.breakpoints.arm()
             reason = self.engine.run(self._horizon(until_ns))
             for domain in self.domains:
                 domain.console.look_at_held(idle=reason in ("idle", "wait"))
+            if self._stops(reason):
+                return "stopped"
             self._conclude()
             if reason == "until" and until_ns is not None and self.now_ns >= until_ns:
                 self._act()
@@ -234,6 +245,53 @@ class Machine:
                 return "timeout"
             if reason in ("idle", "wait") and not self._wait(reason, left):
                 return "idle"
+
+    def step(
+        self, count: int = 1, domain: Domain | None = None, vcpu: int | None = None, *, timeout: float | None = None
+    ) -> Stop:
+        """Run `count` instructions and say where the machine stands: `hv.machine.stops` has the reasons.
+
+        With `domain` (and `vcpu`, else 0) only that vCPU's instructions count; the others run as their turn comes.
+        A hypercall is one instruction, and so is one that raises an exception. Stepping is invisible to the guests.
+        """
+        if count < 1:
+            raise ConfigError(f"{count} instructions cannot be stepped: choose 1 or more")
+        if domain is None:
+            self.engine.set_stepping(True, count)
+        elif domain.ended:
+            raise DomainEnded(domain.reason, domain)
+        else:
+            self.engine.step_vcpu(domain.guest, vcpu or 0, count)
+        return self.finish_step(timeout)
+
+    def finish_step(self, timeout: float | None = None) -> Stop:
+        """Run until the step that the engine was told is over, or something else is the reason to stop."""
+        try:
+            outcome = self.run_until(lambda: False, timeout)
+        finally:
+            self.engine.set_stepping(False)
+        if outcome == "stopped" and self.stopped is not None:
+            return self.stopped
+        return Outcome(now_ns=self.now_ns, outcome=outcome)
+
+    def _stops(self, reason: str) -> bool:
+        """Whether the machine comes back to its user: a step, a breakpoint, or a crash that is to be looked at."""
+        stop = None
+        if reason in ("point", "step"):
+            stop = self.breakpoints.judge() if reason == "point" else self.breakpoints.stepped()
+        if stop is None and self.stop_at_crash:
+            stop = self._crash()
+        if stop is not None:
+            self.stopped = stop
+        return stop is not None
+
+    def _crash(self) -> Stop | None:
+        for domain in self.domains:
+            if not domain.ended and domain.guest.ended and domain is not self._held and domain.end_in_words()[1]:
+                self._held = domain
+                vcpu = domain.guest.current_vcpu
+                return Crashed(now_ns=self.now_ns, domain=domain, vcpu=vcpu, reason=domain.end_in_words()[0])
+        return None
 
     def _poll(self) -> None:
         for source in self.inputs:
