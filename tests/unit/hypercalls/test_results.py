@@ -2,7 +2,7 @@
 
 The guest of guest_kit makes the calls, each row on a machine of its own. An argument that is bytes is put into the
 guest's memory and passed by address; a function is asked with the guest first. A row may say `bug`: what hv does wrong;
-it fails once that is repaired. What is expected is no opinion: tests/oracle asks real Xen all that may be asked there.
+it fails once that is repaired. What is expected is no opinion: tests/oracle/test_results_as_on_xen.py asks real Xen.
 """
 
 from __future__ import annotations
@@ -27,29 +27,20 @@ NOBODY = 999
 ROWS: list[Any] = []
 
 
-DOMAIN_0: dict[str, str] = {}  # rows that can not be compared with real Xen's domain 0, by their names: why not
-
-
 def row(
     call: str | int,
     *arguments: Argument,
     gives: str | int,
     bug: str | None = None,
     note: str = "",
-    dom0: str | None = None,
 ) -> None:
-    """`note` tells rows with equal arguments apart in the test's name.
-
-    Every row is also asked of real Xen (tests/oracle), but with `dom0`: why domain 0 gets another answer.
-    """
+    """`note` tells rows with equal arguments apart in the test's name."""
     texts = [
         hex(a) if isinstance(a, int) else f"{len(a)} bytes" if isinstance(a, bytes) else a.__name__ for a in arguments
     ]
     name = f"{call}({', '.join(texts)}){' ' + note if note else ''}"
     again = sum(parameters.id.startswith(name) for parameters in ROWS)
     name = f"{name} #{again + 1}" if again else name
-    if dom0 is not None:
-        DOMAIN_0[name] = dom0
     ROWS.append(pytest.param(call, arguments, gives, id=name, marks=[known_bug(bug)] if bug else []))
 
 
@@ -384,7 +375,6 @@ row(
     traded(foreign_list, 0, 1, 0),
     gives="-EINVAL",
     note="another domain's frame",
-    dom0="no other domain",
 )
 row("memory_op", 11, traded(idle_frames(1), 1, 1, 1), gives="-EINVAL", note="the second of two frames is not there")
 row(
@@ -405,8 +395,8 @@ row("memory_op", 11, traded(idle_frames(1), 0, 1, 0, done=1), gives=0, note="all
 row("memory_op", 11, traded(idle_frames(1), 0, 1, 0, done=2), gives="-EINVAL", note="more done than there is")
 row("memory_op", 11, traded(idle_frames(1), 0, 1, 0, domids=(DOMID_SELF, 1)), gives="-EINVAL", note="two domains")
 row("memory_op", 11, traded(idle_frames(1), 0, 1, 0, domids=(NOBODY, NOBODY)), gives="-ESRCH")
-row("memory_op", 11, traded(idle_frames(1), 0, 1, 0, domids=(0, 0)), gives="-EPERM", dom0="that is itself")
-row("memory_op", 11, traded(idle_frames(1), 10, 1, 10), gives="-EPERM", dom0="it may have larger orders")
+row("memory_op", 11, traded(idle_frames(1), 0, 1, 0, domids=(0, 0)), gives="-EPERM")
+row("memory_op", 11, traded(idle_frames(1), 10, 1, 10), gives="-EPERM")
 row("memory_op", 11, traded(idle_frames(1), 0, 1, 0, counts=(0, 0)), gives=0, note="nothing")
 row("memory_op", 11, traded(0, 9, 1, 9, counts=(1 << 60, 1 << 60)), gives="-EINVAL", note="overflows")
 row("memory_op", 11, traded(UNMAPPED, 0, 1, 0), gives="-EFAULT")
@@ -421,7 +411,6 @@ row(
     traded(idle_frames(1), 0, 1, 0, flags=1 << 8 | 1 << 17),
     gives="-EINVAL",
     note="exactly on NUMA node 0",
-    dom0="it may",
 )
 for flags, note in ((12, "frames below 4 KiB"), (1 << 8 | 1 << 17, "exactly on NUMA node 0")):
     for operation in (0, 1, 6):
@@ -431,7 +420,6 @@ for flags, note in ((12, "frames below 4 KiB"), (1 << 8 | 1 << 17, "exactly on N
             reservation(frame_list, 2, flags=flags),
             gives=0,
             note=note,
-            dom0="it may" if flags != 12 else None,
         )
 row("memory_op", 6, reservation(frame_list, 2, flags=1 << 16), gives=0, note="populate on demand: never oneself")
 
@@ -452,7 +440,6 @@ for operation, argument in ((7, physmap), (23, physmap_batch)):
             argument(domid),
             gives=gives,
             note=f"for {domid:#x}",
-            dom0="there is no domain 1" if domid == 1 else None,
         )
 row("memory_op", 7, physmap(DOMID_SELF, 4), gives="-ENOSYS", note="foreign frames")
 row("memory_op", 23, physmap_batch(DOMID_SELF, 3), gives="-EOPNOTSUPP", note="a range")
@@ -470,7 +457,6 @@ for domid, gives in ((DOMID_SELF, "-ESRCH"), (NOBODY, "-ESRCH"), (1, "-EPERM"), 
         struct.pack("<BBHI24x", 0, 0, domid, 0),
         gives=gives,
         note="access_op",
-        dom0="other domains" if domid < 2 else None,
     )
 for domid, gives in ((DOMID_SELF, "-EINVAL"), (NOBODY, "-EINVAL"), (1, "-EPERM"), (0, "-EPERM")):
     row(
@@ -479,7 +465,6 @@ for domid, gives in ((DOMID_SELF, "-EINVAL"), (NOBODY, "-EINVAL"), (1, "-EPERM")
         struct.pack("<QQIIH6x", 0, 1, 0, 0, domid),
         gives=gives,
         note="claim_pages",
-        dom0="other domains" if domid < 2 else None,
     )
 for words in ((1, 1, 0, 0), (0, 1, 1, 0), (0, 1, 0, 1)):
     row("memory_op", 24, struct.pack("<QQIIH6x", *words, DOMID_SELF), gives="-EINVAL", note="claim_pages")
@@ -490,7 +475,6 @@ for domid, gives in ((DOMID_SELF, "-EOPNOTSUPP"), (NOBODY, "-ESRCH"), (0, "-EPER
         struct.pack("<HHIIIQQQ", domid, 0, 8, 8, 8, 0, 0, 0),
         gives=gives,
         note="get_vnumainfo",
-        dom0="that is itself" if domid == 0 else None,
     )
 row(
     "memory_op",
@@ -515,15 +499,12 @@ for domid, gives in ((DOMID_SELF, "-ESRCH"), (NOBODY, "-ESRCH"), (1, "-EPERM"), 
         resource(domid),
         gives=gives,
         note="acquire_resource",
-        dom0="no domain 1" if domid == 1 else None,
     )
 row("memory_op", 28, resource(DOMID_SELF, pad=1), gives="-EINVAL", note="acquire_resource, padding")
 row("memory_op", 28, resource(DOMID_SELF, frame=1 << 32), gives="-EINVAL", note="acquire_resource")
 row("memory_op", 28, resource(DOMID_SELF, 2, frame=(1 << 32) - 1), gives="-EINVAL", note="acquire_resource")
 for domid, gives in ((DOMID_SELF, 0), (1, 0), (NOBODY, "-ESRCH"), (0, "-EPERM")):
-    row(
-        "memory_op", 14, u32(domid), gives=gives, note="maximum_gpfn", dom0="its own number is 0" if domid < 2 else None
-    )
+    row("memory_op", 14, u32(domid), gives=gives, note="maximum_gpfn")
 
 
 def e820(domid: int, entries: int, buffer: bytes | int = bytes(64)) -> Callable[[Puppet], bytes]:
@@ -533,12 +514,12 @@ def e820(domid: int, entries: int, buffer: bytes | int = bytes(64)) -> Callable[
     )
 
 
-row("memory_op", 9, u64(4, UNMAPPED), gives="-ENOSYS", note="no E820", dom0="it has one")
-row("memory_op", 13, e820(DOMID_SELF, 2), gives=0, note="set_memory_map", dom0="it would lose its own")
+row("memory_op", 9, u64(4, UNMAPPED), gives="-ENOSYS", note="no E820")
+row("memory_op", 13, e820(DOMID_SELF, 2), gives=0, note="set_memory_map")
 row("memory_op", 13, e820(DOMID_SELF, 1025), gives="-EINVAL", note="set_memory_map")
 row("memory_op", 13, e820(DOMID_SELF, 2, UNMAPPED), gives="-EFAULT", note="set_memory_map")
 row("memory_op", 13, e820(NOBODY, 2), gives="-ESRCH", note="set_memory_map")
-row("memory_op", 13, e820(0, 2), gives="-EPERM", note="set_memory_map", dom0="that is itself")
+row("memory_op", 13, e820(0, 2), gives="-EPERM", note="set_memory_map")
 row(
     "memory_op",
     9,
@@ -547,7 +528,6 @@ row(
         lambda p: (p.hypercall("memory_op", 13, e820(DOMID_SELF, 2)(p)), u64(4, p.place(bytes(64))))[1],
     ),
     gives=0,
-    dom0="it would lose its own",
 )
 row(
     "memory_op",
@@ -589,7 +569,7 @@ def written_back(index: int, value: int) -> Callable[[Puppet], int]:
 
 row("get_debugreg", written_back(2, 0x1234), gives=0x1234)
 row("get_debugreg", written_back(6, 0xFFFFFFFF), gives=0xFFFFEFFF, note="bit 12 is always 0")
-row("get_debugreg", written_back(7, 0xFFFFD855), gives=0x0000_0000_FFFF_0455, dom0=None)
+row("get_debugreg", written_back(7, 0xFFFFD855), gives=0x0000_0000_FFFF_0455)
 
 # --- NMIs ------------------------------------------------------------------------------------------------------------
 
@@ -621,7 +601,7 @@ for operation in (10, 11, 12, 13, 14, 1 << 31):
 row("physdev_op_compat", u32(6, 0, 1) + bytes(12), gives=0, note="set_iopl")
 row("physdev_op_compat", u32(6, 0, 4) + bytes(12), gives="-EINVAL", note="set_iopl")
 row("physdev_op_compat", u32(100, 0) + bytes(16), gives="-ENOSYS")
-row("physdev_op_compat", u32(8, 0) + bytes(16), gives="-EPERM", note="apic_read", dom0="it may")
+row("physdev_op_compat", u32(8, 0) + bytes(16), gives="-EPERM", note="apic_read")
 for domid, gives in (
     (DOMID_SELF, 0),
     (1, "-ESRCH"),
@@ -637,7 +617,6 @@ for domid, gives in (
         0,
         domid,
         gives=gives,
-        dom0="it may name others" if domid in (0, 1, xen.DOMID_IO, xen.DOMID_XEN) else None,
     )
 
 # --- sched_op, hvm_op and xenoprof_op, as far as they are refused behind checks --------------------------------------
@@ -649,7 +628,6 @@ for domid, gives in ((DOMID_SELF, "-ESRCH"), (NOBODY, "-ESRCH"), (1, "-EPERM"), 
         struct.pack("<H2xI", domid, 0),
         gives=gives,
         note="remote_shutdown",
-        dom0="it may end itself" if domid < 2 else None,
     )
 for operation in (0, 1):
     for domid, index, gives in (
@@ -667,7 +645,7 @@ for operation, domid, gives in (
     (15, 0, "-EPERM"),
     (15, NOBODY, "-ESRCH"),
 ):
-    row("hvm_op", operation, struct.pack("<H14x", domid), gives=gives, dom0="that is itself" if domid == 0 else None)
+    row("hvm_op", operation, struct.pack("<H14x", domid), gives=gives)
 row("hvm_op", 10, bytes(8), gives=0, note="get_time")
 row("hvm_op", 11, bytes(32), gives=0, note="xentrace")
 row("hvm_op", 11, struct.pack("<HH28x", 0, 29), gives="-EINVAL", note="xentrace, too long")
@@ -686,15 +664,15 @@ row("physdev_op", 7, struct.pack("<QI4x", UNMAPPED, 65536), gives=0, note="set_i
 row("physdev_op", 7, struct.pack("<QI4x", 0, 65537), gives="-EINVAL", note="set_iobitmap")
 row("physdev_op", 7, struct.pack("<QI4x", HV_RANGE, 1), gives="-EINVAL", note="set_iobitmap")
 for operation in (8, 9, 10, 15, 16, 30, 31):
-    row("physdev_op", operation, bytes(32), gives="-EPERM", dom0="it may")
-row("physdev_op", 20, bytes(32), gives="-EPERM", note="manage_pci_add_ext", dom0="it may")
+    row("physdev_op", operation, bytes(32), gives="-EPERM")
+row("physdev_op", 20, bytes(32), gives="-EPERM", note="manage_pci_add_ext")
 row("physdev_op", 20, struct.pack("<BB2xII4x", 0, 0, 2, 0), gives="-EINVAL", note="manage_pci_add_ext")
 row("physdev_op", 20, struct.pack("<BB2xII4x", 0, 0, 0, 2), gives="-EINVAL", note="manage_pci_add_ext")
-row("physdev_op", 21, struct.pack("<iBB2x", 20, 0, 0), gives="-EPERM", note="setup_gsi", dom0="it may")
+row("physdev_op", 21, struct.pack("<iBB2x", 20, 0, 0), gives="-EPERM", note="setup_gsi")
 row("physdev_op", 21, struct.pack("<iBB2x", -1, 0, 0), gives="-EINVAL", note="setup_gsi")
 row("physdev_op", 21, struct.pack("<iBB2x", 24, 0, 0), gives="-EINVAL", note="setup_gsi")
-row("physdev_op", 19, bytes(2), gives="-ENODEV", note="restore_msi", dom0="it has devices")
-row("physdev_op", 27, bytes(8), gives="-ENODEV", note="restore_msi_ext", dom0="it has devices")
+row("physdev_op", 19, bytes(2), gives="-ENODEV", note="restore_msi")
+row("physdev_op", 27, bytes(8), gives="-ENODEV", note="restore_msi_ext")
 row("physdev_op", 23, struct.pack("<iI", 1, 0), gives=0, note="get_free_pirq for a GSI")
 row("physdev_op", 23, struct.pack("<iI", 0, 0), gives=0, note="get_free_pirq for an MSI")
 
