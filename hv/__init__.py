@@ -15,7 +15,7 @@ TYPE_CHECKING = False  # typing itself is not imported: it would cost more than 
 if TYPE_CHECKING:
     from typing import Any
 
-    from hv.errors import ConfigError, DomainEnded, EngineError, HvError, ImageError, Timeout
+    from hv.errors import ConfigError, DomainEnded, EngineError, HvError, ImageError, StoreError, Timeout
     from hv.machine.console import Console
     from hv.machine.domain import Domain
     from hv.machine.machine import Machine
@@ -26,7 +26,9 @@ _HOMES = {
     "Machine": "hv.machine.machine",
     "Domain": "hv.machine.domain",
     "Console": "hv.machine.console",
-    **dict.fromkeys(("ConfigError", "DomainEnded", "EngineError", "HvError", "ImageError", "Timeout"), "hv.errors"),
+    **dict.fromkeys(
+        ("ConfigError", "DomainEnded", "EngineError", "HvError", "ImageError", "StoreError", "Timeout"), "hv.errors"
+    ),
 }
 __all__ = [
     "ConfigError",
@@ -37,6 +39,7 @@ __all__ = [
     "HvError",
     "ImageError",
     "Machine",
+    "StoreError",
     "Timeout",
     "__version__",
 ]

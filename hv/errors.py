@@ -46,3 +46,11 @@ class DomainEnded(HvError):
         super().__init__(f"the domain ended: {reason}")
         self.reason = reason
         self.domain = domain
+
+
+class StoreError(HvError):
+    """XenStore has refused a request; ``name`` is the errno's name, such as ENOENT."""
+
+    def __init__(self, name: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.name = name

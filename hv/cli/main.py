@@ -13,7 +13,7 @@ import click
 
 from hv.cli import exit_codes
 
-# name -> one line of help; the module hv.cli.<name> holds the click command `command`
+# name -> one line of help; the module hv.cli.<name> holds the click command `command`, hv.cli.xenstore its own by name
 COMMANDS = {
     "run": "Boot Xen guests and connect their console to this terminal.",
     "test": "Run XTF tests and report their results.",
@@ -21,6 +21,14 @@ COMMANDS = {
     "fetch": "Bring guests that others wrote: Debian's Linux, GRUB.",
     "hypercalls": "List every hypercall with what hv does about it.",
     "xenstored": "Serve XenStore alone, on a Unix socket.",
+    "xenstore-ls": "Print a store as a tree.",
+    "xenstore-read": "Print values of a store.",
+    "xenstore-write": "Set values of a store.",
+    "xenstore-rm": "Remove nodes of a store.",
+    "xenstore-list": "Print the children of nodes of a store.",
+    "xenstore-exists": "Ask whether nodes of a store exist.",
+    "xenstore-chmod": "Set the permissions of nodes of a store.",
+    "xenstore-watch": "Print the changes of a store as they happen.",
     "doctor": "Check that hv works on this machine.",
 }
 
@@ -34,8 +42,9 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"hv.cli.{cmd_name}")
-        command: click.Command = module.command
+        home = "xenstore" if cmd_name.startswith("xenstore-") else cmd_name
+        module = importlib.import_module(f"hv.cli.{home}")
+        command: click.Command = module.command if home == cmd_name else module.COMMANDS[cmd_name]
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

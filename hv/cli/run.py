@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,9 @@ Exit codes: 0 powered off, 2 bad usage or image, 6 crashed, 124 timeout, 125 not
 )
 @click.option("--list", "list_domains", is_flag=True, help="At the end, print a table of the domains, as xl list.")
 @click.option("--events", is_flag=True, help="At the end, print each guest's table of event channels.")
+@click.option(
+    "--xenstore-socket", "store", metavar="PATH", help="Let tools look into XenStore by this Unix socket meanwhile."
+)
 @guest_options
 def command(
     images: tuple[str, ...],
@@ -54,6 +58,7 @@ def command(
     console: tuple[str, ...],
     list_domains: bool,
     events: bool,
+    store: str | None,
     options: GuestOptions,
 ) -> int:
     """Boot each IMAGE (ELF with Xen notes, bzImage, xl.cfg file or bundled guest) as a domain of one machine."""
@@ -68,7 +73,7 @@ def command(
     source = _standard_input()
     at_terminal = source is not None and os.isatty(source)
     clock = options.clock or ("paced" if at_terminal else "virtual")
-    with Machine(clock=clock) as machine:
+    with Machine(clock=clock) as machine, _store_socket(machine, store):
         _connect_log(machine, options)
         if core is not None:
             machine.crash_listeners.append(_core_writer(core, several=len(images) > 1))
@@ -92,6 +97,19 @@ def command(
         if list_domains:
             domains.show(machine)
         return code
+
+
+@contextmanager
+def _store_socket(machine: Machine, path: str | None) -> Iterator[None]:
+    """XenStore for tools as long as the machine runs, if it is asked for."""
+    if path is None:
+        yield
+        return
+    from hv.backends.xenstore_socket import SocketService
+
+    with SocketService(machine.store_backend, path) as service:
+        machine.inputs.append(service)
+        yield
 
 
 def _creation(image: str, options: GuestOptions, at_terminal: bool) -> dict[str, Any]:

@@ -65,8 +65,8 @@ class ConsoleInput:
                 raise Left
             self._feed(data)
 
-    def wait(self, seconds: float | None) -> None:
-        self._readable(seconds)
+    def fileno(self) -> int:
+        return self._descriptor
 
     def _readable(self, seconds: float | None) -> bool:
         return self._regular or bool(select.select([self._descriptor], [], [], seconds)[0])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import select
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -32,6 +33,7 @@ from hv.machine.config import configuration
 from hv.machine.domain import Domain
 from hv.machine.domain0 import Domain0
 from hv.machine.stops import Crashed, Outcome, Stop
+from hv.machine.xenstore import XenStore
 from hv.machine.xl_devices import DiskSpec, VifSpec
 
 CAPACITY = 32 << 30
@@ -44,12 +46,20 @@ class Input(Protocol):
     def poll(self) -> None:
         """Pass on what is there, without waiting."""
 
-    def wait(self, seconds: float | None) -> None:
-        """Sleep until something may be there, at most `seconds`."""
+    def fileno(self) -> int:
+        """A descriptor that can be read when something may be there."""
 
     @property
     def open(self) -> bool:
         """Whether anything can still come."""
+
+
+def await_any(sources: Iterable[Input], seconds: float | None) -> None:
+    """Sleep until an input may have something, at most `seconds`."""
+    poll = select.poll()
+    for source in sources:
+        poll.register(source.fileno(), select.POLLIN)
+    poll.poll(None if seconds is None else max(0.0, seconds) * 1000)
 
 
 class Machine:
@@ -72,7 +82,7 @@ class Machine:
         self.warning_listeners: list[Callable[[str], None]] = []
         self.crash_listeners: list[Callable[[Domain], None]] = []  # a crashed domain, not yet taken down
         self.reboot_limit = REBOOT_LIMIT
-        self.store = Store()
+        self.store = Store(lambda domid: domid == 0 or self.find_events(domid) is not None)
         for key in host_keys():
             self.store.write(key.path, key.value.encode(), key.permissions)
         self.store_backend = StoreBackend(self.store)
@@ -80,6 +90,7 @@ class Machine:
         self.stop_at_crash = False  # come back with a crashed domain before it is taken down
         self.stopped: Stop | None = None  # why the last run came back with "stopped"
         self._held: Domain | None = None
+        self.xenstore = XenStore(self)
         self._last_domid = 0
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._agenda_order = itertools.count()
@@ -308,7 +319,7 @@ class Machine:
         elif not sources:
             return all(domain.ended for domain in self.domains)
         if sources:
-            sources[0].wait(pause)
+            await_any(sources, pause)
         elif pause is not None:
             time.sleep(min(pause, 1.0))
         return True

@@ -106,3 +106,24 @@ def test_refusals(command: Command, path: Path, tmp_path: Path) -> None:
         assert (code, output) == (2, "") and sentence in errors and len(errors.splitlines()) == 1, errors
     assert ask(path, xs.XS_READ, b"/tool\0") == b""
     assert end(process) == (0, b"")
+
+
+def test_no_service(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XENSTORED_RUNDIR", str(tmp_path))
+    for tool in ("ls", "exists"):
+        code, output, errors = command(f"xenstore-{tool}", "/a")
+        assert (code, output) == (2, "") and errors.startswith(f"hv: {tmp_path}/socket: no XenStore answers there")
+        assert len(errors.splitlines()) == 1
+
+
+USAGE = [
+    (("xenstore-write", "/a"), "/a has no value"),
+    (("xenstore-read",), "Missing argument"),
+    (("xenstore-chmod", "/a", "q1"), "'q1' is no permission"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), USAGE)
+def test_usage_of_the_tools(command: Command, arguments: tuple[str, ...], sentence: str) -> None:
+    code, output, errors = command(*arguments)
+    assert (code, output) == (2, "") and sentence in errors and len(errors.splitlines()) == 1
