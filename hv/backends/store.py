@@ -66,6 +66,7 @@ class StoreBackend:
         ring.offer()
         self._of_domain[domid] = connection, ring
         self.attach(connection, ring.service)
+        self.flush()
 
     def disconnect(self, domid: int) -> None:
         """The domain is gone, and what it owned."""
