@@ -122,12 +122,12 @@ def test_events_between_domains() -> None:
     [
         (b"", {}, "image: the file is empty: give hv a guest's kernel"),
         (b"hello", {}, "image: not an ELF file, a gzip'ed ELF file or a bzImage: give hv a guest's kernel"),
-        ("no such guest", {}, "no such guest: no such file or bundled guest: hv guests lists those"),
+        ("no such guest", {}, "no such guest: no such file or guest: hv guests lists the bundled ones, hv fetch those of others"),
         ("hv\0x", {}, "the image's name holds a NUL character: name a file or a bundled guest"),
         (Path("/"), {}, "/: is a directory: name an image inside it"),
         (HELLO, {"memory": "nonsense"}, "'nonsense' is not a size of memory: write 64M, 1G or a number of MiB"),
         (HELLO, {"vcpus": 0}, "0 vCPUs are not possible: choose 1 to 64"),
-        (HELLO, {"ramdisk": "/no/such/file"}, "/no/such/file: no such file or bundled guest: hv guests lists those"),
+        (HELLO, {"ramdisk": "/no/such/file"}, "/no/such/file: no such file or guest: hv guests lists the bundled ones, hv fetch those of others"),
     ],
 )
 def test_refused(image: bytes | str | Path, options: dict[str, object], sentence: str) -> None:
