@@ -116,18 +116,20 @@ def test_events_between_domains() -> None:
         assert p.hypercall("event_channel_op", 4, port.to_bytes(4, "little")) == 0
         assert p.alive
 
+NO_FILE = "no such file or guest: hv guests lists the bundled ones, hv fetch those of others"
+
 
 @pytest.mark.parametrize(
     ("image", "options", "sentence"),
     [
         (b"", {}, "image: the file is empty: give hv a guest's kernel"),
         (b"hello", {}, "image: not an ELF file, a gzip'ed ELF file or a bzImage: give hv a guest's kernel"),
-        ("no such guest", {}, "no such guest: no such file or guest: hv guests lists the bundled ones, hv fetch those of others"),
+        ("no such guest", {}, f"no such guest: {NO_FILE}"),
         ("hv\0x", {}, "the image's name holds a NUL character: name a file or a bundled guest"),
         (Path("/"), {}, "/: is a directory: name an image inside it"),
         (HELLO, {"memory": "nonsense"}, "'nonsense' is not a size of memory: write 64M, 1G or a number of MiB"),
         (HELLO, {"vcpus": 0}, "0 vCPUs are not possible: choose 1 to 64"),
-        (HELLO, {"ramdisk": "/no/such/file"}, "/no/such/file: no such file or guest: hv guests lists the bundled ones, hv fetch those of others"),
+        (HELLO, {"ramdisk": "/no/such/file"}, f"/no/such/file: {NO_FILE}"),
     ],
 )
 def test_refused(image: bytes | str | Path, options: dict[str, object], sentence: str) -> None:
