@@ -37,7 +37,7 @@ def flag(short: str, long: str, text: str) -> Callable[[Any], Any]:
     return click.option(short, long, is_flag=True, help=text)
 
 
-def tool(name: str, *options: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], click.Command]:
+def tool(name: str, example: str, *options: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], click.Command]:
     """A command with the options that all of them have."""
 
     def made(function: Callable[..., Any]) -> click.Command:
@@ -53,7 +53,7 @@ def tool(name: str, *options: Callable[[Any], Any]) -> Callable[[Callable[..., A
             *reversed(options),
         ):
             decorated = option(decorated)
-        command: click.Command = click.command(name)(decorated)
+        command: click.Command = click.command(name, epilog=f"Example:  hv {name} {example}")(decorated)
         COMMANDS[name] = command
         return command
 
@@ -112,6 +112,7 @@ def attempt(what: str, action: Callable[[], T]) -> T:
 
 @tool(
     "xenstore-read",
+    "-p /local/domain/1/name /local/domain/1/memory/target",
     keys(),
     flag("-p", "--prefix", "Print each value's key before it."),
     flag("-R", "--raw", "Print the bytes of the value, without escapes and newline."),
@@ -142,6 +143,7 @@ def meant(text: str) -> bytes:
 
 @tool(
     "xenstore-write",
+    "/local/domain/1/control/shutdown poweroff",
     keys("pairs", "KEY VALUE..."),
     flag("-R", "--raw", "The value has no escapes."),
 )
@@ -158,7 +160,7 @@ def _write(pairs: tuple[str, ...], raw: bool, path: str | None) -> int:
     return perform(path, action, transaction=len(pairs) > 2)
 
 
-@tool("xenstore-rm", keys(), flag("-t", "--tidy", "Remove the directories above that are left empty, too."))
+@tool("xenstore-rm", "-t /data/1", keys(), flag("-t", "--tidy", "Remove the directories above that are left empty, too."))
 def _rm(keys: tuple[str, ...], tidy: bool, path: str | None) -> int:
     """Remove nodes with all below them."""
 
@@ -185,7 +187,7 @@ def is_bare(nodes: Nodes, key: str) -> bool:
         return False
 
 
-@tool("xenstore-list", keys(), flag("-p", "--prefix", "Print the whole path of each child."))
+@tool("xenstore-list", "-p /local/domain", keys(), flag("-p", "--prefix", "Print the whole path of each child."))
 def _list(keys: tuple[str, ...], prefix: bool, path: str | None) -> int:
     """Print the names of the children of nodes."""
 
@@ -197,7 +199,7 @@ def _list(keys: tuple[str, ...], prefix: bool, path: str | None) -> int:
     return perform(path, action)
 
 
-@tool("xenstore-exists", keys())
+@tool("xenstore-exists", "/local/domain/1", keys())
 def _exists(keys: tuple[str, ...], path: str | None) -> int:
     """Exit with 0 if all nodes exist, else with 1; nothing is printed."""
 
@@ -211,6 +213,7 @@ def _exists(keys: tuple[str, ...], path: str | None) -> int:
 
 @tool(
     "xenstore-chmod",
+    "-r /data n0 r1",
     keys("words", "KEY MODE..."),
     flag("-u", "--upto", "Change the nodes above, too."),
     flag("-r", "--recurse", "Change all nodes below, too."),
@@ -246,6 +249,7 @@ def _chmod(words: tuple[str, ...], upto: bool, recurse: bool, path: str | None) 
 
 @tool(
     "xenstore-watch",
+    "-n 3 /local/domain",
     keys(),
     click.option("-n", "--number", type=int, metavar="N", help="End after so many events."),
 )
@@ -267,6 +271,7 @@ def _watch(keys: tuple[str, ...], number: int | None, path: str | None) -> int:
 
 @tool(
     "xenstore-ls",
+    "-f -p /local/domain/1",
     click.argument("paths", nargs=-1, metavar="[PATH...]"),
     flag("-f", "--flat", "Print whole paths, and values in full length."),
     flag("-p", "--prefix", "Print the permissions, too."),
