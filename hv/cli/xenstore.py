@@ -160,7 +160,7 @@ def _write(pairs: tuple[str, ...], raw: bool, path: str | None) -> int:
     return perform(path, action, transaction=len(pairs) > 2)
 
 
-@tool("xenstore-rm", "-t /data/1", keys(), flag("-t", "--tidy", "Remove the directories above that are left empty, too."))
+@tool("xenstore-rm", "-t /data/1", keys(), flag("-t", "--tidy", "Remove the directories above that are left empty."))
 def _rm(keys: tuple[str, ...], tidy: bool, path: str | None) -> int:
     """Remove nodes with all below them."""
 
