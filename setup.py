@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from hv.abi import emit  # noqa: E402
 from hv.abi.hypercalls import HYPERCALLS  # noqa: E402
+from hv.trace import capture  # noqa: E402
 
 os.chdir(ROOT)
 DEBUG = os.environ.get("HV_DEBUG", "") not in ("", "0")
@@ -58,6 +59,7 @@ def generate() -> None:
     emit.write(GENERATED, "xen_abi.h", emit.c_header())
     emit.write(GENERATED, "xen_abi.pxd", emit.cython_declarations())
     emit.write(GENERATED, "hot_table.pxi", hot_table())
+    emit.write(GENERATED, "capture_table.pxi", capture.c_table())
     emit.write(ROOT / "guests" / "include", "xen.inc", emit.assembler_include())
 
 

@@ -366,5 +366,8 @@ HYPERCALLS: tuple[Hypercall, ...] = (
     *(_call(f"arch_{slot}", domu="ENOSYS") for slot in range(2, 8)),
 )
 
+# What of the first register names the sub-operation; the rest of it belongs to continuations.
+COMMAND_BITS: dict[str, int] = {"memory_op": 0x3F, "grant_table_op": 0xFFF}
+
 BY_NUMBER: dict[int, Hypercall] = by_number(HYPERCALLS)
 BY_NAME: dict[str, Hypercall] = by_name(HYPERCALLS)

@@ -16,6 +16,7 @@ from hv.cli import exit_codes
 # name -> one line of help; the module hv.cli.<name> holds the click command `command`, hv.cli.xenstore its own by name
 COMMANDS = {
     "run": "Boot Xen guests and connect their console to this terminal.",
+    "trace": "Run guests and write every hypercall, event and exception, decoded.",
     "test": "Run XTF tests and report their results.",
     "guests": "List the bundled guests.",
     "fetch": "Bring guests that others wrote: Debian's Linux, GRUB.",

@@ -20,6 +20,35 @@ if TYPE_CHECKING:
     from hv.machine.machine import Machine
 
 
+OPTIONS = (
+    click.argument("images", nargs=-1, required=True, metavar="IMAGE..."),
+    click.option(
+        "--core",
+        metavar="FILE",
+        help="After a crash, write an ELF core for gdb; with several IMAGEs, FILE.N for the domain of number N.",
+    ),
+    click.option(
+        "--console",
+        multiple=True,
+        metavar="NAME=FILE|stdio",
+        help="Where the console of domain NAME goes (default: stdio); the keyboard is the first domain's, or stdio's.",
+    ),
+    click.option("--list", "list_domains", is_flag=True, help="At the end, print a table of the domains, as xl list."),
+    click.option("--events", is_flag=True, help="At the end, print each guest's table of event channels."),
+    click.option(
+        "--xenstore-socket", "store", metavar="PATH", help="Let tools look into XenStore by this Unix socket meanwhile."
+    ),
+)
+
+
+def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """IMAGE… and the options of `hv run`, for every command that runs guests as it does: `boot` takes their values."""
+    function = guest_options(function)
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
 @click.command(
     "run",
     epilog="""\b
@@ -34,25 +63,13 @@ At a terminal every key goes to the guest; Ctrl-] leaves.
 Exit codes: 0 powered off, 2 bad usage or image, 6 crashed, 124 timeout, 125 nothing can happen any more,
 130 Ctrl-C.""",
 )
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option(
-    "--core",
-    metavar="FILE",
-    help="After a crash, write an ELF core for gdb; with several IMAGEs, FILE.N for the domain of number N.",
-)
-@click.option(
-    "--console",
-    multiple=True,
-    metavar="NAME=FILE|stdio",
-    help="Where the console of domain NAME goes (default: stdio); the keyboard is the first domain's, or stdio's.",
-)
-@click.option("--list", "list_domains", is_flag=True, help="At the end, print a table of the domains, as xl list.")
-@click.option("--events", is_flag=True, help="At the end, print each guest's table of event channels.")
-@click.option(
-    "--xenstore-socket", "store", metavar="PATH", help="Let tools look into XenStore by this Unix socket meanwhile."
-)
-@guest_options
-def command(
+@run_options
+def command(images: tuple[str, ...], **options: Any) -> int:
+    """Boot each IMAGE (ELF with Xen notes, bzImage, xl.cfg file or bundled guest) as a domain of one machine."""
+    return boot(images, **options)
+
+
+def boot(
     images: tuple[str, ...],
     core: str | None,
     console: tuple[str, ...],
@@ -60,8 +77,9 @@ def command(
     events: bool,
     store: str | None,
     options: GuestOptions,
+    prepare: Callable[[Machine], None] = lambda machine: None,
 ) -> int:
-    """Boot each IMAGE (ELF with Xen notes, bzImage, xl.cfg file or bundled guest) as a domain of one machine."""
+    """What `hv run` does: the exit code. `prepare(machine)` runs before there is a guest."""
     from hv.cli import consoles, domains
     from hv.cli.events import show
     from hv.cli.terminal import ConsoleInput, Left, RawTerminal
@@ -74,6 +92,7 @@ def command(
     at_terminal = source is not None and os.isatty(source)
     clock = options.clock or ("paced" if at_terminal else "virtual")
     with Machine(clock=clock) as machine, _store_socket(machine, store):
+        prepare(machine)
         _connect_log(machine, options)
         if core is not None:
             machine.crash_listeners.append(_core_writer(core, several=len(images) > 1))

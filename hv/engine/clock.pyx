@@ -24,6 +24,7 @@ from hv.fastpath.evtchn cimport raise_virq
 from hv.fastpath.points cimport note_address
 from hv.fastpath.now cimport NEVER, TICKS_PER_NS, host_ns, system_time, ticks, ticks_of
 from hv.fastpath.state cimport *
+from hv.fastpath.trace cimport trace_timer, trace_watchdog
 from hv.fastpath.vcpu cimport in_the_queue, switch_cpu, unblock
 
 cdef enum:
@@ -76,22 +77,46 @@ cdef void _set_budget(machine_t *m, uint64_t limit) noexcept nogil:
 
 
 cdef void _fire(vcpu_t *v, uint64_t now) noexcept nogil:
+    cdef uint64_t deadline
     if v.singleshot and v.singleshot <= now:
-        v.singleshot = 0
-        raise_virq(v, VIRQ_TIMER)
+        deadline, v.singleshot = v.singleshot, 0
+        _go_off(v, TIMER_SINGLESHOT, deadline)
     if v.periodic and v.periodic <= now:
         _work_periodic(v)
     if v.poll_deadline and v.poll_deadline <= now:
-        v.poll_deadline = 0
-        if is_polling(v):
-            unblock(v)
+        deadline, v.poll_deadline = v.poll_deadline, 0
+        _go_off(v, TIMER_POLL, deadline)
+
+
+cdef void _go_off(vcpu_t *v, int which, uint64_t deadline) noexcept nogil:
+    """The effect of a timer that is due."""
+    cdef trace_t *t = v.domain.machine.trace
+    cdef uint64_t before = 0
+    if t != NULL:
+        before = t.current
+        t.current = trace_timer(v, which, deadline)
+    if which != TIMER_POLL:
+        raise_virq(v, VIRQ_TIMER)
+    elif is_polling(v):
+        unblock(v)
+    if t != NULL:
+        t.current = before
+
+
+cdef inline void _armed(vcpu_t *v, int which) noexcept nogil:
+    if v.domain.machine.trace != NULL:
+        v.tracing.armed_by[which] = v.domain.machine.trace.current
 
 
 cdef void _bite(domain_t *d, uint64_t now) noexcept nogil:
     cdef int i
     for i in range(2):
         if d.watchdog[i] and d.watchdog[i] <= now:
+            if d.machine.trace != NULL:
+                trace_watchdog(d, d.watchdog[i])
             shutdown(d, SHUTDOWN_watchdog)
+            if d.machine.trace != NULL:
+                d.machine.trace.current = 0
 
 
 cdef void fire_timers(machine_t *m) noexcept nogil:
@@ -114,6 +139,7 @@ cdef void set_singleshot(vcpu_t *v, uint64_t ns) noexcept nogil:
         raise_virq(v, VIRQ_TIMER)
     else:
         v.singleshot = ticks_of(ns)
+        _armed(v, TIMER_SINGLESHOT)
     rearm(v.domain.machine)
 
 
@@ -125,6 +151,7 @@ cdef void stop_singleshot(vcpu_t *v) noexcept nogil:
 cdef void set_periodic(vcpu_t *v, uint64_t ns) noexcept nogil:
     """Start the periodic timer, of a vCPU without the CPU too; 0 stops it."""
     v.period = ns
+    _armed(v, TIMER_PERIODIC)
     _work_periodic(v)
     rearm(v.domain.machine)
 
@@ -136,13 +163,14 @@ cdef void _work_periodic(vcpu_t *v) noexcept nogil:
     if not v.period:
         return
     if now >= v.periodic_last + v.period:
-        raise_virq(v, VIRQ_TIMER)
+        _go_off(v, TIMER_PERIODIC, ticks_of(v.periodic_last + v.period))
         v.periodic_last = now
     v.periodic = ticks_of(v.periodic_last + v.period)
 
 
 cdef void set_poll_timeout(vcpu_t *v, uint64_t ns) noexcept nogil:
     v.poll_deadline = 1 if ns >> 63 else ticks_of(ns)
+    _armed(v, TIMER_POLL)
     rearm(v.domain.machine)
 
 

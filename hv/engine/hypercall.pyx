@@ -27,6 +27,7 @@ from hv.fastpath.paging cimport (get_page_and_type, new_root, new_user_root, pin
                                  write_entry)
 from hv.fastpath.points cimport note_call, note_return
 from hv.fastpath.state cimport *
+from hv.fastpath.trace cimport trace_call, trace_return
 from hv.fastpath.vcpu cimport runstate_now, unblock
 from libc.string cimport memcpy, memset
 
@@ -138,6 +139,23 @@ cdef void _look_at_call(vcpu_t *v) noexcept nogil:
 
 
 cdef int64_t _dispatch(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogil:
+    if v.domain.machine.trace == NULL:
+        return _serve(v, number, args)
+    return _traced(v, number, args)
+
+
+cdef int64_t _traced(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogil:
+    cdef machine_t *m = v.domain.machine
+    cdef uint64_t before = m.trace.current
+    cdef uint64_t call = trace_call(v, number, args, (<hv_env *>v.domain.env).regs[RSP],
+                                    0 if v.domain.in_multicall else HYPERCALL_TICKS)
+    cdef int64_t result = _serve(v, number, args)
+    if m.trace != NULL:                     # a handler in Python may have ended the trace
+        trace_return(v, call, before, number, args, result, result == PREEMPTED)
+    return result
+
+
+cdef int64_t _serve(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogil:
     cdef int64_t result = COLD
     if number >= NR_HYPERCALLS:
         _record(v, number, args, -XEN_ENOSYS)

@@ -36,6 +36,7 @@ from hv.fastpath.points cimport forget_points, note_nothing
 from hv.fastpath.paging cimport get_page_and_type, pin, put_page_and_type, write_descriptor
 from hv.fastpath.receiver cimport close_receiver, detach, open_receiver, receive
 from hv.fastpath.state cimport *
+from hv.fastpath.trace cimport TRACE_DESTROY, trace_attach, trace_detach, trace_end, trace_flush, trace_note
 from hv.fastpath.vcpu cimport runstate_now, sleep, unblock, update_time, wake
 
 from hv.engine.cpu import self_check, version as unicorn_version
@@ -113,6 +114,7 @@ cdef class Engine:
     cdef machine_t m
     cdef Ram _ram
     cdef object _error
+    cdef object _trace_sink
     cdef size_t _frame_bytes
     cdef dict _domains
     cdef readonly object ram     #: memoryview of machine memory
@@ -161,6 +163,10 @@ cdef class Engine:
 
     def __dealloc__(self):
         cdef uint32_t i
+        self._trace_sink = None
+        if self.m.trace != NULL:
+            self.m.trace.used = 0
+            trace_detach(&self.m)
         for i in range(self.m.nr_domains):
             _free_domain(self.m.domains[i])
         free(self.m.domains)
@@ -198,6 +204,8 @@ cdef class Engine:
             self.m.stopped = NULL
         if self.m.part_of != NULL and self.m.part_of.domain == d:
             self.m.part_of = NULL
+        if self.m.trace != NULL:
+            trace_end(d, TRACE_DESTROY, 0, NULL)
         _free_memory(&self.m, d)
         for i in range(self.m.nr_domains):
             if self.m.domains[i] == d:
@@ -239,6 +247,7 @@ cdef class Engine:
         with nogil:
             _run(m)
         m.running_now = 0
+        trace_flush(m)
         if self._error is not None:
             error, self._error = self._error, None
             raise error
@@ -328,6 +337,37 @@ cdef class Engine:
     def host_age_ns(self):
         """ns of the host's clock since the machine was made: what system time is, or with the paced clock catches up to."""
         return host_ns() - self.m.host_offset
+
+    # --- trace (hv/fastpath/trace.pyx)
+
+    def attach_trace(self, sink):
+        """Record what happens from now on; `sink(bytes)` gets whole records when the buffer is full and when `run` ends."""
+        if self.m.trace != NULL:
+            raise EngineError("a trace is attached already")
+        self._trace_sink = (sink, self.raised)
+        trace_attach(&self.m, <void *>self._trace_sink[0], <void *>self._trace_sink[1])
+
+    def detach_trace(self):
+        trace_detach(&self.m)
+        self._trace_sink = None
+
+    def flush_trace(self):
+        """Give the sink what there is now."""
+        trace_flush(&self.m)
+
+    def note(self, uint16_t domid, bytes text, uint64_t cause=0):
+        """Record what the host side did (hv/trace/notes.py has the form): the record's id, 0 without a trace.
+
+        `cause` is the id of another record; 0 stands for what is under way.
+        """
+        return trace_note(&self.m, domid, cause, text, len(text)) if self.m.trace != NULL else 0
+
+    def set_cause(self, uint64_t cause):
+        """What happens from now on is the effect of that record: the one that it was before."""
+        cdef uint64_t before = 0
+        if self.m.trace != NULL:
+            before, self.m.trace.current = self.m.trace.current, cause
+        return before
 
     # --- memory
 

@@ -18,6 +18,8 @@ from hv.fastpath.memory cimport canonical, HV_END, HV_START, LDT_OFFSET, PF_USER
 from hv.fastpath.paging cimport map_ldt_page
 from hv.fastpath.points cimport note_entry
 from hv.fastpath.state cimport ENTRY_UPCALL, HISTORY, PAGE_SIZE, POINT_UPCALL, POINT_VECTOR, charged, domain_t, entry_record_t, trap_t, vcpu_t
+from hv.fastpath.trace cimport (TRACE_FAILSAFE, TRACE_SYSCALL, trace_entered, trace_entry, trace_exception, trace_iret,
+                                trace_upcall)
 
 from hv.abi import vectors
 
@@ -175,6 +177,8 @@ cdef int _bounce(vcpu_t *v, uint64_t handler, bint mask_events, bint with_error,
         return -1
     if mask_events:
         v.info.evtchn_upcall_mask = 1
+    if v.domain.machine.trace != NULL:
+        trace_entered(v, sp, env.regs[RSP])
     flags &= ~<uint64_t>(FLAG_AC | FLAG_VM | FLAG_RF | FLAG_NT | FLAG_TF)
     env.eip = handler
     env.regs[RSP] = sp
@@ -200,6 +204,12 @@ cdef inline void _record(vcpu_t *v, int vector, uint32_t error, uint64_t address
     r.kernel_mode = v.kernel_mode
     if d.points_of & (POINT_VECTOR | POINT_UPCALL):
         note_entry(v, vector, error, address, software, r.rip)
+    if d.machine.trace == NULL:
+        return
+    if vector == ENTRY_UPCALL:
+        trace_upcall(v, r.rip)
+    else:
+        trace_exception(v, r.rip, vector, error, address if vector == VECTOR_PF else 0, software)
 
 
 cdef void inject(vcpu_t *v, int vector, uint32_t error) noexcept nogil:
@@ -260,6 +270,8 @@ cdef void reload_segments(vcpu_t *v) noexcept nogil:
         if segment == SEG_FS or segment == SEG_GS:
             env.segs[segment].base = base
     if not okay:
+        if v.domain.machine.trace != NULL:
+            trace_entry(v, TRACE_FAILSAFE, env.eip, v.failsafe_callback)
         _failsafe(v, old)
 
 
@@ -284,6 +296,8 @@ cdef void _failsafe(vcpu_t *v, uint32_t *selectors) noexcept nogil:
         return
     if v.failsafe_masks:
         v.info.evtchn_upcall_mask = 1
+    if v.domain.machine.trace != NULL:
+        trace_entered(v, sp, env.regs[RSP])
     flags &= ~<uint64_t>(FLAG_AC | FLAG_VM | FLAG_RF | FLAG_NT | FLAG_TF | FLAG_IOPL)
     env.eip = v.failsafe_callback
     env.regs[RSP] = sp
@@ -303,6 +317,8 @@ cdef void syscall_entry(vcpu_t *v) noexcept nogil:
         env.eip -= 2
         inject(v, VECTOR_UD, 0)
         return
+    if v.domain.machine.trace != NULL:
+        trace_entry(v, TRACE_SYSCALL, env.eip, handler)
     env.regs[RCX] = env.eip
     env.regs[R11] = flags
     env.segs[SEG_CS].selector = FLAT_KERNEL_CS if is_64 else 0xe023
@@ -350,6 +366,8 @@ cdef int64_t iret(vcpu_t *v) noexcept nogil:
         toggle_mode(v)
     if v.domain.vm_assist & (<uint64_t>1 << VMASST_TYPE_architectural_iopl):
         v.iopl = (frame.rflags >> 12) & 3
+    if v.domain.machine.trace != NULL:
+        trace_iret(v, frame.rip, frame.rsp, v.kernel_mode)
     env.eip = frame.rip
     env.regs[RSP] = frame.rsp
     set_flags(v.domain, (frame.rflags & 0x3f7fd7 & ~<uint64_t>(FLAG_IOPL | FLAG_VM)) | FLAG_IF)

@@ -7,6 +7,7 @@ Rules:
 """
 from libc.string cimport strncpy
 from hv.fastpath.state cimport REASON_SIZE, STOP_DOMAIN
+from hv.fastpath.trace cimport TRACE_CRASH, TRACE_SHUTDOWN, trace_end
 
 
 cdef void crash(domain_t *d, const char *reason) noexcept nogil:
@@ -16,6 +17,8 @@ cdef void crash(domain_t *d, const char *reason) noexcept nogil:
     d.crashed = 1
     strncpy(d.reason, reason, REASON_SIZE - 1)
     d.machine.stop = STOP_DOMAIN
+    if d.machine.trace != NULL:
+        trace_end(d, TRACE_CRASH, 0, d.reason)
 
 
 cdef void shutdown(domain_t *d, int code) noexcept nogil:
@@ -25,6 +28,8 @@ cdef void shutdown(domain_t *d, int code) noexcept nogil:
     d.dying = 1
     fix_shutdown_code(d, code)
     d.machine.stop = STOP_DOMAIN
+    if d.machine.trace != NULL:
+        trace_end(d, TRACE_SHUTDOWN, d.shutdown_code, NULL)
 
 
 cdef void fix_shutdown_code(domain_t *d, int code) noexcept nogil:

@@ -15,6 +15,7 @@ from xen_abi cimport (EVTCHN_FIFO_PRIORITY_DEFAULT, EVTCHNSTAT_closed, EVTCHNSTA
                       EVTCHNSTAT_ipi, EVTCHNSTAT_unbound, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU, XEN_EACCES,
                       XEN_EINVAL, XEN_ENOSPC, XEN_ENOSYS)
 from hv.fastpath.receiver cimport forget
+from hv.fastpath.trace cimport trace_event, trace_unmask
 
 
 # --- the table of ports -------------------------------------------------------------------------------------------
@@ -37,7 +38,7 @@ cdef int64_t free_port(domain_t *d) noexcept nogil:
                 all_used = False
             if not d.port_ops.is_busy(d, port):
                 d.ports[port].priority = EVTCHN_FIFO_PRIORITY_DEFAULT
-                d.ports[port].sent = d.ports[port].merged = 0
+                d.ports[port].sent = d.ports[port].merged = d.ports[port].event = 0
                 if d.receiver != NULL:
                     d.receiver.entries[port].delivered = 0
                 return port
@@ -74,10 +75,17 @@ cdef int set_priority(domain_t *d, uint32_t port, uint32_t priority) noexcept no
 
 # --- events -------------------------------------------------------------------------------------------------------
 
+cdef inline void _happens(domain_t *d, uint32_t port) noexcept nogil:
+    if d.machine.trace == NULL:
+        d.port_ops.set_pending(d, port)
+    else:
+        trace_event(d, port)
+
+
 cdef void set_pending(domain_t *d, uint32_t port) noexcept nogil:
     """The port's event happened; a port that is not in use has none."""
     if is_usable(d, port):
-        d.port_ops.set_pending(d, port)
+        _happens(d, port)
 
 
 cdef int64_t send(domain_t *d, uint32_t port) noexcept nogil:
@@ -87,9 +95,9 @@ cdef int64_t send(domain_t *d, uint32_t port) noexcept nogil:
         return -XEN_EINVAL
     p = &d.ports[port]
     if p.state == EVTCHNSTAT_interdomain:
-        p.remote.port_ops.set_pending(p.remote, p.remote_port)
+        _happens(p.remote, p.remote_port)
     elif p.state == EVTCHNSTAT_ipi:
-        d.port_ops.set_pending(d, port)
+        _happens(d, port)
     elif p.state != EVTCHNSTAT_unbound:             # nobody is there yet: the event is dropped
         return -XEN_EINVAL
     return 0
@@ -102,7 +110,10 @@ cdef int64_t unmask(domain_t *d, uint32_t port) noexcept nogil:
     if d.receiver != NULL and d.receiver.entries[port].call == NULL:
         return 0                                    # a port of domain 0 without a handler stays masked
     if d.ports[port].state != EVTCHNSTAT_closed:
-        d.port_ops.unmask(d, port)
+        if d.machine.trace == NULL:
+            d.port_ops.unmask(d, port)
+        else:
+            trace_unmask(d, port)
     return 0
 
 

@@ -17,6 +17,7 @@ from xen_abi cimport FIRST_RESERVED_GDT_ENTRY, XEN_EBUSY, XEN_EINVAL, XEN_EPERM
 from hv.fastpath.frames cimport get_page, put_page
 from hv.fastpath.memory cimport *
 from hv.fastpath.state cimport *
+from hv.fastpath.trace cimport trace_page_table
 
 cdef extern from * nogil:
     """
@@ -213,6 +214,7 @@ cdef int _modify(domain_t *d, int level, uint64_t mfn, uint64_t *slot, uint64_t 
         value = _adjust(level, value)
         if old & PTE_PRESENT and not (old ^ value) & ~harmless:
             slot[0] = value | (old & (PTE_ACCESSED | PTE_DIRTY) if preserve_ad else 0)
+            _changed(d, level, mfn, slot, old)
             return 0
         rc = _get_target(d, level, value, mfn)
         if rc:
@@ -221,7 +223,13 @@ cdef int _modify(domain_t *d, int level, uint64_t mfn, uint64_t *slot, uint64_t 
     _put_target(d, level, old, mfn)
     if level != TYPE_L1:
         request_flush(d)
+    _changed(d, level, mfn, slot, old)
     return 0
+
+
+cdef inline void _changed(domain_t *d, int level, uint64_t mfn, uint64_t *slot, uint64_t old) noexcept nogil:
+    if d.machine.trace != NULL:
+        trace_page_table(d, level, mfn, <uint64_t>(<uint8_t *>slot - d.machine.ram), old, slot[0])
 
 
 cdef int write_entry(domain_t *d, uint64_t address, uint64_t value, bint preserve_ad) noexcept nogil:

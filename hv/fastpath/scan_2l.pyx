@@ -18,6 +18,7 @@ Behaviour: Linux 6.1, drivers/xen/events/events_2l.c.
 from libc.stdint cimport uint32_t, uint64_t
 from hv.fastpath.bits cimport clear, exchange, first, set, unlikely, without_first
 from hv.fastpath.state cimport TAKEN_NOTHING, TAKEN_REMOVED, entry_t, receiver_t, taken_t
+from hv.fastpath.trace cimport handle
 
 cdef enum:
     NR_PORTS = 4096
@@ -79,7 +80,7 @@ cdef inline int _call(domain_t *d, uint32_t port) noexcept nogil:
     cdef entry_t *entry = &d.receiver.entries[port]
     d.receiver.next = (port + 1) & (NR_PORTS - 1)
     entry.delivered += 1
-    return entry.call(entry, port)
+    return handle(d, entry, port)
 
 
 cdef int _words(domain_t *d, taken_t *taken, uint64_t words) noexcept nogil:

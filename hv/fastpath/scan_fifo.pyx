@@ -16,6 +16,7 @@ from libc.stdint cimport uint32_t
 from xen_abi cimport EVTCHN_FIFO_LINK_MASK, xen_evtchn_fifo_control_block
 from hv.fastpath.bits cimport exchange32, first, replace32, set32, unlikely
 from hv.fastpath.state cimport entry_t, receiver_t
+from hv.fastpath.trace cimport handle
 
 cdef enum:
     PENDING = 1 << 31        # as in evtchn_fifo.pyx
@@ -62,4 +63,4 @@ cdef int _take_one(domain_t *d, xen_evtchn_fifo_control_block *control, uint32_t
         return 0
     entry = &r.entries[port]
     entry.delivered += 1
-    return entry.call(entry, port)
+    return handle(d, entry, port)

@@ -85,6 +85,8 @@ ctypedef struct port_t:
     uint64_t sent            # 0 -> 1 changes of pending
     uint64_t merged          # events that found it pending already
     domain_t *remote
+    uint64_t event           # while a trace is attached: the id of its last event, and when that was
+    uint64_t event_ticks
 
 # How a domain's events reach it: one table for each ABI, chosen once (event_channel.h of Xen). A port that is given is
 # one of the table, and bound, except for is_busy.
@@ -151,6 +153,44 @@ ctypedef struct fifo_t:
     uint32_t nr_pages
     fifo_vcpu_t vcpus[VCPU_LIMIT]
 
+# What a trace remembers of a vCPU, to name causes (hv/fastpath/trace.pyx).
+cdef enum:
+    TIMER_SINGLESHOT = 0
+    TIMER_PERIODIC = 1
+    TIMER_POLL = 2
+    TIMER_WATCHDOG = 3
+    HANDLERS = 16            # entries into the guest that have not come back; older ones are forgotten
+
+ctypedef struct handler_t:   # of an exception, an upcall or a system call
+    uint64_t id              # of the record of its entry
+    uint64_t frame           # rsp at its start
+    uint64_t saved_rsp       # of what it interrupted
+
+ctypedef struct tracing_t:
+    uint64_t event           # the record that set its upcall flag, and when
+    uint64_t event_ticks
+    uint64_t blocked_by      # the call that it sleeps in
+    uint64_t armed_by[3]     # the calls that armed its timers, by TIMER_*
+    uint32_t nr_handlers
+    handler_t handlers[HANDLERS]
+
+cdef enum:
+    PLACES = 64              # a power of two
+
+ctypedef struct place_t:     # where a page table was found
+    uint64_t table           # 0 is none
+    uint64_t va              # the first address that it maps
+
+ctypedef struct trace_t:     # of a machine; NULL while nobody listens
+    uint8_t *buffer
+    uint64_t size
+    uint64_t used            # bytes of complete records
+    uint64_t last_id         # of the latest record; the first one is 1
+    uint64_t current         # the record whose effects are under way: the cause of the next; 0 is none
+    void *sink               # Python callable(bytes) that takes the records
+    void *failed             # Python callable(exception), for what `sink` raises
+    place_t places[PLACES]   # by table % PLACES
+
 ctypedef struct vcpu_t:
     domain_t *domain
     uint32_t id
@@ -209,6 +249,7 @@ ctypedef struct vcpu_t:
     uint64_t time_area
     uint64_t exceptions[32]  # how many of each were delivered
     uint64_t upcalls
+    tracing_t tracing
     trap_t traps[256]
     uint8_t context[CONTEXT_SIZE]
 
@@ -391,6 +432,7 @@ ctypedef struct machine_t:
     vcpu_t *part_of          # a call of it is made in parts, at this rip
     uint64_t part_at
     uint8_t undelivered      # the last stop left a pending upcall that was not due: it still is not
+    trace_t *trace           # NULL: nobody listens
 
 
 cdef inline uint64_t charged(machine_t *m) noexcept nogil:

@@ -19,6 +19,7 @@ from xen_abi cimport *
 from hv.fastpath.memory cimport copy_to_guest
 from hv.fastpath.now cimport system_time
 from hv.fastpath.state cimport PAUSE_BLOCKED
+from hv.fastpath.trace cimport trace_runstate
 
 cdef enum:
     UPDATE_FLAG_AT = 15     # in vcpu_runstate_info: the last byte of state_entry_time, with XEN_RUNSTATE_UPDATE
@@ -84,6 +85,8 @@ cdef void _change(vcpu_t *v, int state) noexcept nogil:
     if now > v.runstate.state_entry_time:
         v.runstate.time[v.runstate.state] += now - v.runstate.state_entry_time
         v.runstate.state_entry_time = now
+    if v.domain.machine.trace != NULL:
+        trace_runstate(v, v.runstate.state, state)
     v.runstate.state = state
 
 

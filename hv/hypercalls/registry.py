@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from hv.abi import errno
 from hv.abi.errno import XEN_EFAULT, XEN_ENOSYS
-from hv.abi.hypercalls import BY_NAME, BY_NUMBER, HYPERCALLS
+from hv.abi.hypercalls import BY_NAME, BY_NUMBER, COMMAND_BITS, HYPERCALLS
 from hv.abi.rows import Hypercall, Operation
 from hv.engine.machine import GuestFault
 
@@ -84,7 +84,6 @@ class Call:
 _handlers: dict[int, Handler] = {}
 _operations: dict[tuple[int, int], Handler] = {}
 _prologues: dict[int, Callable[..., int]] = {}
-_COMMAND_BITS = {"memory_op": 0x3F, "grant_table_op": 0xFFF}  # the rest of the register belongs to continuations
 _raw: set[tuple[int, int]] = set()
 _in_c: set[tuple[int, int | None]] = set()
 
@@ -206,7 +205,7 @@ class Table:
         refusal = check(call, *registers[: len(row.arguments)]) if check else 0
         if refusal:
             return refusal
-        number = registers[at] & _COMMAND_BITS.get(row.name, 0xFFFFFFFF)
+        number = registers[at] & COMMAND_BITS.get(row.name, 0xFFFFFFFF)
         sub = next((each for each in row.operations if each.number == number), None)
         if sub is None:
             return -XEN_ENOSYS

@@ -43,17 +43,20 @@ class Console:
 
     def write(self, data: bytes) -> None:
         """Output of the guest."""
+        self._domain.machine.trace.flush()
         self._output += data
         for listener in self.listeners:
             listener(data)
 
     def ring_output(self, data: bytes) -> None:
         """Output by the ring: what is still held from console_io was meant for the log only."""
+        self._domain.machine.trace.note(self._domain.domid, "console", "output", data)
         self.release_held(to_console=self._held_long_enough())
         self.write(data)
 
     def hypervisor_output(self, data: bytes, now_ns: int) -> None:
         """Output by console_io."""
+        self._domain.machine.trace.note(self._domain.domid, "console", "log", data)
         if self.backend is not None and self.backend.used:
             self._domain.machine.log(self._domain, data)
             return
@@ -82,7 +85,9 @@ class Console:
         data = text.encode() if isinstance(text, str) else bytes(text)
         if self.backend is None or self._domain.ended:
             raise DomainEnded(self._domain.reason, self._domain)
-        self.backend.feed(data)
+        trace = self._domain.machine.trace
+        with trace.as_effect_of(trace.note(self._domain.domid, "console", "input", data)):
+            self.backend.feed(data)
         self._domain.machine.settle()
 
     def expect(self, pattern: Pattern, timeout: float = 30) -> re.Match[bytes]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from hv.builder.image import symbol_table
 from hv.machine import disassembly, stack
 from hv.machine.crash_hints import Crash, hint
-from hv.trace import decode
+from hv.trace import decode, words
 
 if TYPE_CHECKING:
     from hv.machine.domain import Domain
@@ -121,7 +121,7 @@ def _events(crash: Crash) -> list[str]:
         pending, masked, *_ = crash.guest.port_events(port)
         if pending:
             state, vcpu, detail, remote_port, *_ = crash.guest.port(port)
-            bound = decode.port_text(state, detail, remote_port)
+            bound = words.source_of(state, detail, remote_port)
             lines.append(f"    port {port}: {bound}, for vCPU {vcpu}{', masked' if masked else ''}")
     more = len(lines) - 1 - MOST_PORTS
     return [*lines[: MOST_PORTS + 1], *([f"    and {more} more"] if more > 0 else [])] if len(lines) > 1 else []
@@ -130,7 +130,7 @@ def _events(crash: Crash) -> list[str]:
 def _last_calls(crash: Crash) -> list[str]:
     lines = ["  last hypercalls:"]
     for ns, vcpu, number, registers, result, inside in crash.guest.last_calls():
-        text = f"{decode.call_text(number, registers)} = {decode.result_text(result)}"
+        text = f"{decode.call_text(number, registers)} = {words.result(result)}"
         lines.append(f"    {ns:>12} ns  vCPU {vcpu}  {'  ' if inside else ''}{text}")
     return lines if len(lines) > 1 else []
 

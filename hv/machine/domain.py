@@ -226,6 +226,7 @@ class Domain:
         )
         guest.weight = config.weight
         self.guest = guest
+        machine.trace.note(guest.domid, "domain", "created", self.name.encode())
         self._host_ports = []
         self.e820 = b""
         try:
@@ -341,7 +342,9 @@ class Domain:
         self._detach()
         if again:
             self.reboots += 1
-            self.boot()
+            machine = self.machine
+            with machine.trace.as_effect_of(machine.trace.note(self.domid, "domain", "reboots", self.name.encode())):
+                self.boot()
         else:
             self._ending = ending
 

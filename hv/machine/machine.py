@@ -33,6 +33,7 @@ from hv.machine.config import configuration
 from hv.machine.domain import Domain
 from hv.machine.domain0 import Domain0
 from hv.machine.stops import Crashed, Outcome, Stop
+from hv.machine.trace import Trace
 from hv.machine.xenstore import XenStore
 from hv.machine.xl_devices import DiskSpec, VifSpec
 
@@ -75,6 +76,7 @@ class Machine:
         if clock not in CLOCKS:
             raise ConfigError(f"{clock!r} is not a clock: choose virtual, paced or host")
         self.engine = Engine(size.parse(memory), clock)
+        self.trace = Trace(self.engine)
         self.hypercalls = Table()
         self.domains: list[Domain] = []
         self.inputs: list[Input] = []
@@ -248,6 +250,7 @@ class Machine:
             if self._stops(reason):
                 return "stopped"
             self._conclude()
+            self.trace.flush()
             if reason == "until" and until_ns is not None and self.now_ns >= until_ns:
                 self._act()
                 return "until"
@@ -343,6 +346,7 @@ class Machine:
         """Give everything back; live guests are destroyed."""
         for domain in self.domains:
             domain.destroy()
+        self.trace.close()
 
     def __enter__(self) -> Machine:
         return self

@@ -9,27 +9,12 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from hv.abi import errno, event_channel, vectors, xen
-from hv.abi.hypercalls import BY_NUMBER
+from hv.abi import vectors
+from hv.abi.hypercalls import BY_NUMBER, COMMAND_BITS
 from hv.abi.rows import Argument, Hypercall
-
-WORD = (1 << 64) - 1
-LAST_ERRNO = 4095
-DOMIDS = {
-    getattr(xen, name): name
-    for name in ("DOMID_SELF", "DOMID_IO", "DOMID_XEN", "DOMID_COW", "DOMID_INVALID", "DOMID_IDLE")
-}
-VIRQS = {value: name for name, value in vars(xen).items() if name.startswith("VIRQ_")}
-PORTS: dict[int, Callable[[int, int], str]] = {  # EVTCHNSTAT_*: of (VIRQ, PIRQ or remote domid; remote port)
-    event_channel.EVTCHNSTAT_closed: lambda detail, remote: "not bound",
-    event_channel.EVTCHNSTAT_unbound: lambda detail, remote: f"waits for domain {detail}",
-    event_channel.EVTCHNSTAT_interdomain: lambda detail, remote: f"from port {remote} of domain {detail}",
-    event_channel.EVTCHNSTAT_pirq: lambda detail, remote: f"physical interrupt {detail}",
-    event_channel.EVTCHNSTAT_virq: lambda detail, remote: VIRQS.get(detail, f"VIRQ {detail}"),
-    event_channel.EVTCHNSTAT_ipi: lambda detail, remote: "between vCPUs",
-}
+from hv.trace import words
 
 
 def _signed(value: int) -> str:
@@ -39,10 +24,6 @@ def _signed(value: int) -> str:
 
 def _unsigned(value: int) -> str:
     return str(value & 0xFFFFFFFF)
-
-
-def _domid(value: int) -> str:
-    return DOMIDS.get(value & 0xFFFFFFFF, _unsigned(value))
 
 
 def _time(value: int) -> str:
@@ -55,47 +36,40 @@ KINDS: dict[str, Callable[[int], str]] = {
     "count": _unsigned,
     "vcpu": _unsigned,
     "port": _unsigned,
-    "domid": _domid,
+    "domid": words.domid,
     "time": _time,
+    "pte": words.pte,
 }
-
-
-def number_text(value: int) -> str:
-    """Small numbers in decimal, others in hexadecimal."""
-    return str(value) if value < 10 else f"{value:#x}"
 
 
 def argument_text(row: Hypercall, argument: Argument, value: int) -> str:
     """One register of a call: `SCHEDOP_yield`, `0xffffffff80003000`, `DOMID_SELF`."""
     if argument.kind == "op":
         try:
-            return row.operation(value & 0xFFFFFFFF).name
+            return row.operation(value & COMMAND_BITS.get(row.name, 0xFFFFFFFF)).name
         except KeyError:
             return _signed(value)
     if argument.kind in KINDS:
         return KINDS[argument.kind](value)
-    return number_text(value)
+    return words.number(value)
 
 
-def call_text(number: int, registers: Sequence[int]) -> str:
-    """`sched_op(cmd=SCHEDOP_yield, arg=0)`; arguments beyond the registers given are an ellipsis."""
+def call_text(number: int, registers: Sequence[int], pointed_at: Mapping[int, str] | None = None) -> str:
+    """`sched_op(cmd=SCHEDOP_yield, arg=0)`; arguments beyond the registers given are an ellipsis.
+
+    `pointed_at` has texts to show in the place of pointers, by register.
+    """
     row = BY_NUMBER.get(number)
     if row is None:
-        return f"hypercall {number_text(number)} (Xen has none)({', '.join(number_text(value) for value in registers)})"
-    shown = zip(row.arguments, registers, strict=False)
-    words = [f"{argument.name}={argument_text(row, argument, value)}" for argument, value in shown]
+        numbers = ", ".join(words.number(value) for value in registers)
+        return f"hypercall {words.number(number)} (Xen has none)({numbers})"
+    shown = []
+    for i, (argument, value) in enumerate(zip(row.arguments, registers, strict=False)):
+        text = (pointed_at or {}).get(i)
+        shown.append(f"{argument.name}={argument_text(row, argument, value) if text is None else text}")
     if len(row.arguments) > len(registers):
-        words.append("…")
-    return f"{row.name}({', '.join(words)})"
-
-
-def result_text(result: int | None) -> str:
-    """`-EINVAL`, a number, or that the call goes on."""
-    if result is None:
-        return "made again for the rest"
-    if -LAST_ERRNO <= result < 0:
-        return f"-{errno.name(result)}" if -result in errno.ERRNOS else str(result)
-    return number_text(result & WORD)
+        shown.append("…")
+    return f"{row.name}({', '.join(shown)})"
 
 
 def entry_text(vector: int | None, error: int, address: int, software: bool) -> str:
@@ -108,8 +82,3 @@ def entry_text(vector: int | None, error: int, address: int, software: bool) -> 
     if vectors.has_error_code(vector):
         text += f" error {error:#x}"
     return f"{text} at {address:#x}" if vector == 14 else text
-
-
-def port_text(state: int, detail: int, remote_port: int) -> str:
-    """What an event channel is bound to: `VIRQ_TIMER`, `from port 3 of domain 0`."""
-    return PORTS[state](detail, remote_port)

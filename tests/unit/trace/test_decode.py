@@ -7,7 +7,7 @@ import pytest
 from hv.abi import errno
 from hv.abi import hypercalls as rows
 from hv.abi.xen import DOMID_SELF
-from hv.trace import decode
+from hv.trace import decode, words
 
 ALL_ONES = (1 << 64) - 1
 
@@ -48,13 +48,13 @@ def test_every_row_has_a_text(row: rows.Hypercall, value: int) -> None:
 
 
 def test_results() -> None:
-    assert decode.result_text(0) == "0"
-    assert decode.result_text(0x40011) == "0x40011"
-    assert decode.result_text(None) == "made again for the rest"
-    assert decode.result_text(-4000) == "-4000"  # no error of Xen's
-    assert decode.result_text(-(1 << 40)) == f"{(1 << 64) - (1 << 40):#x}"
+    assert words.result(0) == "0"
+    assert words.result(0x40011) == "0x40011"
+    assert words.result(None) == "made again for the rest"
+    assert words.result(-4000) == "-4000"  # no error of Xen's
+    assert words.result(-(1 << 40)) == f"{(1 << 64) - (1 << 40):#x}"
     for value in errno.ERRNOS:
-        assert decode.result_text(-value) == f"-{errno.name(value)}"
+        assert words.result(-value) == f"-{errno.name(value)}"
 
 
 def test_entries() -> None:
@@ -67,7 +67,7 @@ def test_entries() -> None:
 
 
 def test_ports() -> None:
-    assert decode.port_text(2, 0, 3) == "from port 3 of domain 0"
-    assert decode.port_text(4, 0, 0) == "VIRQ_TIMER"
-    assert decode.port_text(4, 30, 0) == "VIRQ 30"
-    assert len({decode.port_text(state, 1, 2) for state in range(6)}) == 6
+    assert words.source_of(2, 0, 3) == "from port 3 of domain 0"
+    assert words.source_of(4, 0, 0) == "VIRQ_TIMER"
+    assert words.source_of(4, 30, 0) == "VIRQ 30"
+    assert len({words.source_of(state, 1, 2) for state in range(6)}) == 6
