@@ -161,7 +161,7 @@ cdef enum:
     TIMER_WATCHDOG = 3
     HANDLERS = 16            # entries into the guest that have not come back; older ones are forgotten
 
-ctypedef struct handler_t:   # of an exception, an upcall or a system call
+ctypedef struct entered_t:   # an exception, an upcall or a system call
     uint64_t id              # of the record of its entry
     uint64_t frame           # rsp at its start
     uint64_t saved_rsp       # of what it interrupted
@@ -172,7 +172,7 @@ ctypedef struct tracing_t:
     uint64_t blocked_by      # the call that it sleeps in
     uint64_t armed_by[3]     # the calls that armed its timers, by TIMER_*
     uint32_t nr_handlers
-    handler_t handlers[HANDLERS]
+    entered_t handlers[HANDLERS]
 
 cdef enum:
     PLACES = 64              # a power of two

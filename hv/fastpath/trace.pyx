@@ -346,10 +346,10 @@ cdef void trace_entry(vcpu_t *v, int kind, uint64_t rip, uint64_t handler) noexc
 cdef void trace_entered(vcpu_t *v, uint64_t frame, uint64_t saved_rsp) noexcept nogil:
     """The frame of the entry that was recorded last is on the guest's stack: its handler begins."""
     cdef tracing_t *t = &v.tracing
-    cdef handler_t *h
+    cdef entered_t *h
     if t.nr_handlers == HANDLERS:
         t.nr_handlers -= 1
-        memmove(&t.handlers[0], &t.handlers[1], t.nr_handlers * sizeof(handler_t))
+        memmove(&t.handlers[0], &t.handlers[1], t.nr_handlers * sizeof(entered_t))
     h = &t.handlers[t.nr_handlers]
     t.nr_handlers += 1
     h.id = v.domain.machine.trace.last_id
