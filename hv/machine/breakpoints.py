@@ -34,7 +34,7 @@ from hv.machine.stops import (
     Stop,
     UpcallHit,
 )
-from hv.trace import decode
+from hv.trace import words
 
 if TYPE_CHECKING:
     from hv.machine.domain import Domain
@@ -329,7 +329,7 @@ def _with_note(hit: Hit, note: str) -> Hit:
 
 def _target(domain: Domain, port: int) -> str:
     state, _, detail, remote_port, *_ = domain.guest.port(port)
-    return decode.port_text(state, detail, remote_port)
+    return words.source_of(state, detail, remote_port)
 
 
 def _signed(word: int) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hv.trace import decode
+from hv.trace import decode, words
 
 if TYPE_CHECKING:
     from hv.machine.breakpoints import Breakpoint
@@ -133,7 +133,7 @@ class ReturnHit(Hit):
 
     @property
     def what(self) -> str:
-        return f"after {decode.call_text(self.number, self.args)} = {decode.result_text(self.result)}"
+        return f"after {decode.call_text(self.number, self.args)} = {words.result(self.result)}"
 
     @property
     def names(self) -> dict[str, int]:
