@@ -264,10 +264,10 @@ class Breakpoints:
         return next((d for d in self._machine.domains if not d.ended and d.domid == domid), None)
 
     def _hits(self) -> Iterator[Hit]:
-        for number, kind, domid, vcpu, words in self._machine.engine.take_hits():
+        for number, kind, domid, vcpu, values in self._machine.engine.take_hits():
             breakpoint, domain = self._rows.get(number), self._find(domid)
             if breakpoint is not None and domain is not None:
-                yield MAKERS[kind](self, breakpoint, domain, vcpu, words)
+                yield MAKERS[kind](self, breakpoint, domain, vcpu, values)
         noted, self._noted = self._noted, []
         for breakpoint, domain, description in noted:
             if not domain.ended:
