@@ -13,6 +13,7 @@ from xen_abi cimport XEN_ENODEV
 from hv.engine.cpu cimport debug_registers_changed, get_flags, set_task_switched
 from hv.engine.cpuid cimport guest_cpuid
 from hv.engine.decode cimport fetch_code, instruction_t, next_byte, start_decoding
+from hv.engine.machine_check cimport is_machine_check, read_machine_check, write_machine_check
 from hv.engine.traps cimport inject
 from hv.engine.unicorn cimport *
 from hv.fastpath.breakpoints cimport get_debug_register, set_debug_register, watches_ports
@@ -273,6 +274,8 @@ cdef bint _read_msr(vcpu_t *v) noexcept nogil:
         return _give(v, v.tsc_aux)
     if msr == MSR_HWCR or msr == MSR_MISC_FEATURES:
         return _give(v, 0)
+    if is_machine_check(msr):
+        return _give(v, read_machine_check(v, msr))
     if v.traps[13].address == 0 and (msr < 0x10000 or msr >> 17 == 0x6000):
         return _give(v, 0)                          # before a #GP handler exists, Xen answers 0
     return False
@@ -295,6 +298,8 @@ cdef bint _write_msr(vcpu_t *v) noexcept nogil:
     if msr == MSR_TSC_AUX and value >> 32 == 0:
         v.tsc_aux = <uint32_t>value
         return True
+    if is_machine_check(msr):
+        return write_machine_check(v, msr, value)
     return msr == MSR_EFER and value == EFER_VALUE
 
 

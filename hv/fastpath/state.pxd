@@ -221,6 +221,7 @@ ctypedef struct vcpu_t:
     uint64_t cr2
     uint64_t cr4             # as the guest sees it
     uint32_t tsc_aux         # what rdtscp puts into ecx
+    uint64_t mcg_status      # an MSR that the guest may write
     uint64_t io_bitmap       # PHYSDEVOP_set_iobitmap: its address in the guest, and how many ports it has
     uint32_t io_ports
     uint64_t dr[8]
