@@ -1041,6 +1041,14 @@ cdef class GuestDomain:
         """SCHEDOP_shutdown with one of Xen's SHUTDOWN_* codes."""
         shutdown(self._live(), code)
 
+    def resume(self, uint64_t result):
+        """After a shutdown: the vCPU that asked for it goes on, with `result` from its hypercall."""
+        cdef domain_t *d = self._live()
+        if not d.dying or d.crashed or d.current == NULL:
+            raise EngineError("this domain has not shut down")
+        d.dying = d.shutdown_said = d.shutdown_code = 0
+        (<hv_env *>d.env).regs[RAX] = result
+
     def fix_shutdown_code(self, int code):
         """The domain will end with this code, whoever shuts it down; the first code counts."""
         fix_shutdown_code(self._live(), code)

@@ -31,6 +31,7 @@ SELECTORS = ("cs", "ss", "ds", "es", "fs", "gs")
 BEFORE, AFTER = 4, 6  # instructions
 STACK_WORDS = 8
 MOST_PORTS = 16
+CONSOLE_LINES = 12
 
 
 def report(domain: Domain, reason: str) -> str:
@@ -144,6 +145,13 @@ def _last_entries(crash: Crash) -> list[str]:
     return lines if len(lines) > 1 else []
 
 
+def _console(crash: Crash) -> list[str]:
+    """A kernel often says itself why it panics."""
+    text = crash.domain.console.output[-16384:].decode("utf-8", "replace")
+    lines = [line for raw in text.splitlines() if (line := "".join(filter(str.isprintable, raw)).rstrip())]
+    return ["  last lines of the console:", *(f"     {line}" for line in lines[-CONSOLE_LINES:])] if lines else []
+
+
 def _canonical(address: int) -> bool:
     return address < 1 << 47 or address >= (1 << 64) - (1 << 47)
 
@@ -158,4 +166,5 @@ SECTIONS: tuple[Callable[[Crash], list[str]], ...] = (
     _events,
     _last_calls,
     _last_entries,
+    _console,
 )

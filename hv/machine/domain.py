@@ -26,6 +26,7 @@ from hv.errors import ConfigError, DomainEnded
 from hv.machine import size
 from hv.machine.config import Config
 from hv.machine.console import Console
+from hv.machine.toolstack import Toolstack
 
 if TYPE_CHECKING:
     from hv.builder.symbols import SymbolTable
@@ -74,6 +75,7 @@ class Domain:
         self.machine = machine
         self.config = config
         self.console = Console(self)
+        self.toolstack = Toolstack(self)
         self.name = config.name
         self.reboots = 0
         self.preserved = False  # ended, but not taken down: on_crash="preserve" and the like
@@ -328,6 +330,9 @@ class Domain:
             self.crash_report = report(self, ending[0])
             for listener in self.machine.crash_listeners:
                 listener(self)
+        if guest.shutdown_code == sched.SHUTDOWN_suspend and not guest.crashed:
+            self._ending, self.preserved = ending, True
+            return
         kind = "crash" if guest.crashed else KINDS_OF_END.get(guest.shutdown_code, "poweroff")
         action = self.config.actions[kind]
         if action.startswith("coredump-"):
@@ -347,6 +352,10 @@ class Domain:
                 self.boot()
         else:
             self._ending = ending
+
+    def resumed(self) -> None:
+        """The toolstack lets a suspended guest go on."""
+        self._ending, self.preserved = None, False
 
     def _dump(self) -> None:
         path = f"{self.name.replace('/', '_')}.core"
