@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hv.testing import debian_packages
+
 
 @pytest.fixture(scope="session")
 def grub_folder(debian_package: Callable[[str], Path]) -> Path:
@@ -18,3 +20,31 @@ def grub_folder(debian_package: Callable[[str], Path]) -> Path:
 def grub(grub_folder: Path) -> Path:
     """GRUB as a PV64 guest."""
     return grub_folder / "grub-x86_64-xen.bin"
+
+
+def debian_kernel(package: str, debian_package: Callable[[str], Path]) -> Path:
+    """The newest kernel of a meta package like linux-image-amd64; one that the cache has already is as good."""
+    flavour = package.removeprefix("linux-image")
+    cached = sorted(debian_packages.cache().glob(f"linux-image-[0-9]*[0-9]{flavour}/boot/vmlinuz-*"))
+    if cached:
+        return cached[-1]
+    folder = debian_package(debian_packages.dependency(package, "linux-image-"))
+    return next(folder.glob("boot/vmlinuz-*"))
+
+
+@pytest.fixture(scope="session")
+def linux_cloud(debian_package: Callable[[str], Path]) -> Path:
+    """Debian's kernel for virtual machines: its payload is LZ4."""
+    return debian_kernel("linux-image-cloud-amd64", debian_package)
+
+
+@pytest.fixture(scope="session")
+def linux_generic(debian_package: Callable[[str], Path]) -> Path:
+    """Debian's kernel for everything: its payload is XZ."""
+    return debian_kernel("linux-image-amd64", debian_package)
+
+
+@pytest.fixture(scope="session")
+def busybox(debian_package: Callable[[str], Path]) -> bytes:
+    """The program."""
+    return (debian_package("busybox-static") / "bin/busybox").read_bytes()
