@@ -59,6 +59,7 @@ _HOT = frozenset(
         "sched_op",
         "event_channel_op",
         "vcpu_op",
+        "grant_table_op",
     }
 )
 

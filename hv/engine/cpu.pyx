@@ -23,11 +23,11 @@ from libc.string cimport memcpy, memset
 from hv.engine.stepping cimport uncount_step
 from hv.engine.unicorn cimport *
 from hv.fastpath.breakpoints cimport arm, stops_in_page, watches, watches_page
-from hv.fastpath.memory cimport (ACCESS_FETCH, PROT_EXEC, PROT_WRITE, WALK_NONCANONICAL, WALK_OK, active_root, walk,
-                                 walk_t, set_code_listener)
+from hv.fastpath.memory cimport (ACCESS_FETCH, ACCESS_WRITE, PROT_EXEC, PROT_WRITE, WALK_NONCANONICAL, WALK_OK,
+                                 active_root, walk, walk_t, set_code_listener)
 from hv.fastpath.points cimport note_access, points_in_page, stops_ahead
-from hv.fastpath.state cimport (CONTEXT_SIZE, PAGE_SHIFT, PAGE_SIZE, SEEN_PAGES, domain_t, forget_seen, frame_t, machine_t,
-                                request_flush, vcpu_t)
+from hv.fastpath.state cimport (CONTEXT_SIZE, FRAME_GRANTED, PAGE_SHIFT, PAGE_SIZE, SEEN_PAGES, domain_t, forget_seen, frame_t,
+                                machine_t, request_flush, vcpu_t)
 from hv.errors import EngineError
 
 cdef extern from * nogil:
@@ -136,13 +136,16 @@ cdef void _fill(domain_t *d, uint64_t va, int access, int mmu_idx, walk_t *w) no
     cdef hv_attributes attributes
     attributes.unspecified = 1
     if access == ACCESS_FETCH:
-        if not frame.code & bit:
-            frame.code |= bit
-            tlb_flush_x86_64(d.cpu)
+        if not frame.code & bit or frame.flags & FRAME_GRANTED:
+            _becomes_code(d, frame, bit)
     elif not frame.code & bit:
         w.prot &= ~PROT_EXEC
     elif w.prot & PROT_WRITE and not w.prot & PROT_EXEC:
         size = 1            # a writable no-execute alias of code: checked again at every access, never fast
+    if frame.flags & FRAME_GRANTED and frame.code and access != ACCESS_FETCH:
+        size = 1            # every store comes here, and drops what other domains have translated of it
+        if access == ACCESS_WRITE:
+            _drop_code(d.machine, w.mfn, d)
     if (d.current.watchpoints and watches_page(d.current, va)) or (d.points_of and points_in_page(d, va)):
         if access == ACCESS_FETCH:
             w.prot = PROT_EXEC              # a page is either fetched from or watched; the other comes here again
@@ -151,6 +154,19 @@ cdef void _fill(domain_t *d, uint64_t va, int access, int mmu_idx, walk_t *w) no
             size = 1
     tlb_set_page_with_attrs_x86_64(d.cpu, va & ~<uint64_t>(PAGE_SIZE - 1), w.mfn << PAGE_SHIFT, attributes, w.prot,
                                    mmu_idx, size)
+
+
+cdef void _becomes_code(domain_t *d, frame_t *frame, uint32_t bit) noexcept nogil:
+    """A fetch from a data frame, or from one that other domains may be able to write: no TLB may have fast stores to it."""
+    cdef machine_t *m = d.machine
+    cdef uint32_t i
+    if not frame.code & bit:
+        frame.code |= bit
+        tlb_flush_x86_64(d.cpu)
+    if frame.flags & FRAME_GRANTED:
+        for i in range(m.nr_domains):
+            if m.domains[i] != d:
+                request_flush(m.domains[i])
 
 
 cdef public void __wrap_restore_state_to_opc_x86_64(hv_env *env, hv_block *block, uint64_t *data) noexcept nogil:
@@ -398,6 +414,7 @@ cdef void one_instruction_next(domain_t *d) noexcept nogil:
 
 cdef void flush_tlb(domain_t *d) noexcept nogil:
     d.need_flush = d.need_toggle_flush = 0
+    d.granted_in_tlb = 0
     forget_seen(d)
     tlb_flush_x86_64(d.cpu)
 
@@ -424,11 +441,16 @@ cdef void flush_page(domain_t *d, uint64_t va) noexcept nogil:
 
 cdef void _code_written(machine_t *m, uint64_t mfn) noexcept nogil:
     """Drop translated code of a frame that was written from outside, in every instance that may hold some."""
+    _drop_code(m, mfn, NULL)
+
+
+cdef void _drop_code(machine_t *m, uint64_t mfn, const domain_t *writer) noexcept nogil:
+    """The same for a store of a guest, whose own instance sees to itself."""
     cdef uint32_t i
     cdef domain_t *d
     for i in range(m.nr_domains):
         d = m.domains[i]
-        if d.uc != NULL and m.frames[mfn].code & (<uint32_t>1 << (d.domid & 31)):
+        if d != writer and d.uc != NULL and m.frames[mfn].code & (<uint32_t>1 << (d.domid & 31)):
             tb_invalidate_phys_range_x86_64(d.uc, mfn << PAGE_SHIFT, (mfn + 1) << PAGE_SHIFT)
 
 

@@ -14,6 +14,7 @@ from xen_abi cimport *
 from hv.engine.clock cimport HYPERCALL_TICKS, forget_watch, set_periodic, set_poll_timeout, set_singleshot, stop_singleshot
 from hv.engine.cpu cimport (block_ends_at, debug_registers_changed, flush_page, flush_tlb, get_flags, leave_now, restart_block,
                             set_task_switched)
+from hv.engine.grant_table_op cimport hot_grant_table_op
 from hv.engine.stepping cimport stop_here, stopped_here, uncount_step
 from hv.engine.traps cimport deliver_events, iret, load_ldt, load_segment, segment_base, set_flat_segments, syscall_entry
 from hv.engine.unicorn cimport *

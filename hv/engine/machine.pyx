@@ -27,8 +27,12 @@ from hv.fastpath.evtchn cimport (PORTS_A_BUCKET, close_port, free_port, is_usabl
                                  set_priority, unmask)
 from hv.fastpath.evtchn_2l cimport ops_2l
 from hv.fastpath.evtchn_fifo cimport expand_array, init_control, leave_fifo
+from hv.fastpath.frames cimport (forget_frame, free_frame, give_extent, give_frame, give_xenheap_frame, release_page,
+                                 take_frame)
+from hv.fastpath.grant_copy cimport host_copy
+from hv.fastpath.grant_table cimport free_table, grow, new_table, nr_entries, set_version
+from hv.fastpath.grants cimport find_domain, host_map, host_unmap, release_foreign, release_mappings
 from hv.fastpath.handlers cimport Handler, PythonHandler, attach
-from hv.fastpath.frames cimport forget_frame, give_extent, give_frame, give_xenheap_frame, release_page, take_frame
 from hv.fastpath.memory cimport (HV_END, ACCESS_LOOK, WALK_OK, active_root, canonical, copy_from_guest, copy_to_guest,
                                  frame_pointer, frame_written, owns, walk, walk_t)
 from hv.fastpath.now cimport TICKS_PER_NS, host_ns, system_time, ticks, ticks_of
@@ -169,6 +173,7 @@ cdef class Engine:
             trace_detach(&self.m)
         for i in range(self.m.nr_domains):
             _free_domain(self.m.domains[i])
+        _free_zombies(&self.m)
         free(self.m.domains)
         free(self.m.hits)
         if self.m.frames != NULL:
@@ -176,18 +181,28 @@ cdef class Engine:
 
     # --- domains
 
-    def create_domain(self, uint32_t domid, uint32_t vcpus=1, uint64_t max_pages=0, uint32_t max_port=1023):
+    def create_domain(self, uint32_t domid, uint32_t vcpus=1, uint64_t max_pages=0, uint32_t max_port=1023, *,
+                      uint32_t max_grant_frames=64, uint32_t max_maptrack_frames=1024, uint32_t max_grant_version=2):
         """A domain without memory or code; domid 0 is hv's own side and never runs."""
+        _reap(&self.m)
         if domid in self._domains:
             raise EngineError(f"domain {domid} exists already")
         if not 0 < max_port < EVTCHN_FIFO_NR_CHANNELS:
             raise EngineError(f"a domain has at most {EVTCHN_FIFO_NR_CHANNELS - 1} event channels, not {max_port}")
         if not 1 <= vcpus <= VCPU_LIMIT:
             raise EngineError(f"a domain has 1 to {VCPU_LIMIT} vCPUs, not {vcpus}")
-        return GuestDomain(self, domid, vcpus, max_pages, max_port)
+        if not 1 <= max_grant_frames <= 4096 or not 1 <= max_grant_version <= 2 or max_maptrack_frames > 65536:
+            raise EngineError("a grant table has 1 to 4096 frames, at most 65536 frames of handles, and version 1 or 2")
+        domain = GuestDomain(self, domid, vcpus, max_pages, max_port)
+        (<GuestDomain>domain).d.grants = new_table((<GuestDomain>domain).d, max_grant_version, max_grant_frames, max_maptrack_frames)
+        if (<GuestDomain>domain).d.grants == NULL:
+            self.destroy_domain(domain)
+            raise MemoryError("the machine has no memory left")
+        return domain
 
     def destroy_domain(self, GuestDomain domain):
-        """Remove a domain; its frames are cleared and free again."""
+        """Remove a domain; its frames are cleared and free again, but for those that others still map: these follow when
+        they are unmapped."""
         cdef uint32_t i
         cdef domain_t *d = domain.d
         if d == NULL:
@@ -206,13 +221,18 @@ cdef class Engine:
             self.m.part_of = NULL
         if self.m.trace != NULL:
             trace_end(d, TRACE_DESTROY, 0, NULL)
-        _free_memory(&self.m, d)
         for i in range(self.m.nr_domains):
             if self.m.domains[i] == d:
                 self.m.domains[i] = self.m.domains[self.m.nr_domains - 1]
                 self.m.nr_domains -= 1
                 break
+        if d.grants != NULL:
+            release_mappings(d)
+            release_foreign(d)
+            _keep_held(&self.m, d)
+        _free_memory(&self.m, d)
         _free_domain(d)
+        _reap(&self.m)
         domain.d = NULL
         del self._domains[domain.domid]
         self.m.turn = 0
@@ -239,6 +259,7 @@ cdef class Engine:
         cdef machine_t *m = &self.m
         if m.running_now:
             raise EngineError("this machine runs already: a handler must not run it again")
+        _reap(m)
         m.until = limit
         m.host_poll = host_ns() + 10000000
         m.stop = STOP_NONE
@@ -474,16 +495,86 @@ cdef void _resume(machine_t *m, vcpu_t *v, bint fresh) noexcept nogil:
             crash(d, b"the CPU emulator could not go on")
 
 
+cdef void _keep_held(machine_t *m, domain_t *d) noexcept:
+    """Frames of a dying domain that others map outlive it, with just these references; and so does its grant table."""
+    cdef uint32_t i, k, n
+    cdef foreign_t *f
+    cdef frame_t *frame
+    d.held = 0
+    for i in range(m.nr_domains):
+        for k in range(m.domains[i].grants.foreign_size):
+            f = &m.domains[i].grants.foreign[k]
+            if f.tag == 0 or m.frames[f.tag - 1].owner != d.domid + 1:
+                continue
+            frame = &m.frames[f.tag - 1]
+            if not frame.flags & FRAME_KEPT:
+                frame.count = frame.type_count = 0
+                frame.flags = FRAME_KEPT | FRAME_GRANTED
+            n = f.writes + f.device_writes
+            frame.type_count += n
+            n += f.reads + f.device_reads
+            frame.count += n
+            d.held += n
+            if frame.type_count:
+                frame.type = TYPE_WRITABLE
+                frame.flags |= FRAME_VALIDATED
+    if d.held:
+        for i in range(d.grants.nr_frames):
+            _keep(&m.frames[d.grants.mfns[i]])
+        for i in range(d.grants.nr_status_frames):
+            _keep(&m.frames[d.grants.status_mfns[i]])
+
+
+cdef void _keep(frame_t *frame) noexcept:
+    if not frame.flags & FRAME_KEPT:
+        frame.count = 0
+    frame.count += 1
+    frame.flags |= FRAME_KEPT
+
+
+cdef void _reap(machine_t *m) noexcept:
+    """Let go of destroyed domains whose frames nobody holds any more."""
+    cdef domain_t **link = &m.zombies
+    cdef domain_t *d
+    while link[0] != NULL:
+        d = link[0]
+        if d.held:
+            link = &d.next_zombie
+            continue
+        link[0] = d.next_zombie
+        _drop_table(m, d)
+        free(d)
+
+
+cdef void _drop_table(machine_t *m, domain_t *d) noexcept:
+    """What of a zombie is left in the end: the frames of its grant table."""
+    cdef uint32_t i
+    for i in range(d.grants.nr_frames):
+        free_frame(m, d.grants.mfns[i])
+    for i in range(d.grants.nr_status_frames):
+        free_frame(m, d.grants.status_mfns[i])
+    free_table(d.grants)
+
+
+cdef void _free_zombies(machine_t *m) noexcept:
+    cdef domain_t *d
+    while m.zombies != NULL:
+        d = m.zombies
+        m.zombies = d.next_zombie
+        free_table(d.grants)
+        free(d)
+
+
 cdef void _free_memory(machine_t *m, domain_t *d) noexcept:
     """Every frame of the domain, in runs: the host takes the pages back, which also clears them."""
     cdef uint64_t mfn = m.gdt_mfn + 1, first
     cdef uint64_t end = m.next_frame + 512 if m.next_frame + 512 < m.nr_frames else m.nr_frames
     while mfn < end:
-        if m.frames[mfn].owner != d.domid + 1:
+        if m.frames[mfn].owner != d.domid + 1 or m.frames[mfn].flags & FRAME_KEPT:
             mfn += 1
             continue
         first = mfn
-        while mfn < end and m.frames[mfn].owner == d.domid + 1:
+        while mfn < end and m.frames[mfn].owner == d.domid + 1 and not m.frames[mfn].flags & FRAME_KEPT:
             forget_frame(m, mfn)
             mfn += 1
         madvise(frame_pointer(m, first), (mfn - first) << PAGE_SHIFT, MADV_DONTNEED)
@@ -505,6 +596,7 @@ cdef bint _context_is_sane(const xen_vcpu_guest_context *c) noexcept nogil:
 
 
 cdef void _free_domain(domain_t *d) noexcept:
+    """A domain whose frames others hold stays as a zombie: a name, and a grant table."""
     close_instance(d)
     forget_points(d)
     free(d.fifo)
@@ -513,7 +605,14 @@ cdef void _free_domain(domain_t *d) noexcept:
         free(d.shared)                  # a guest's is in machine memory
     close_receiver(d)
     free(d.vcpus)
-    free(d)
+    d.fifo, d.ports, d.vcpus = NULL, NULL, NULL
+    d.nr_ports = d.nr_vcpus = 0
+    if d.held:
+        d.next_zombie = d.machine.zombies
+        d.machine.zombies = d
+    else:
+        free_table(d.grants)
+        free(d)
 
 
 cdef class GuestDomain:
@@ -1193,6 +1292,98 @@ cdef class GuestDomain:
     def dispatch(self, uint32_t vcpu, uint64_t number, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
                  uint64_t a5):
         return self.handler(vcpu, number, a0, a1, a2, a3, a4, a5)
+
+    # --- grants
+
+    def grants(self):
+        """The table: (version, the highest allowed, its frames, its status frames, the most frames)."""
+        cdef grant_table_t *t = self._live().grants
+        return (t.ops.version, t.max_version, [t.mfns[i] for i in range(t.nr_frames)],
+                [t.status_mfns[i] for i in range(t.nr_status_frames)], t.max_frames)
+
+    def grow_grants(self, uint32_t frames):
+        """Have at least so many frames of grants, at most as many as allowed: 0 or -ENOMEM."""
+        return grow(self._live().grants, min(frames, self.d.grants.max_frames))
+
+    def set_grant_version(self, uint32_t version):
+        """GNTTABOP_set_version: 0 or a negative errno."""
+        return set_version(self._live().grants, version)
+
+    def seed_grant(self, uint32_t ref, uint16_t domid, uint64_t mfn):
+        """Write a grant of a page to a domain into a reserved entry, as a toolstack does for console and store."""
+        cdef grant_table_t *t = self._live().grants
+        if ref >= GNTTAB_NR_RESERVED_ENTRIES:
+            raise IndexError(f"grant {ref} is the guest's")
+        t.ops.header(t, ref).flags = GTF_permit_access
+        t.ops.header(t, ref).domid = domid
+        t.ops.set_frame(t, ref, mfn)
+
+    def granted(self):
+        """Entries that are not empty or in use: (ref, flags, domid, frame, status, uses) of each. `uses` is None, or (domid,
+        mfn, host writers, host readers, device writers, device readers, start, length)."""
+        cdef grant_table_t *t = self._live().grants
+        cdef active_t *a
+        cdef uint32_t ref
+        rows = []
+        for ref in range(nr_entries(t)):
+            a = &t.active[ref]
+            if a.pin or t.ops.header(t, ref).flags & GTF_type_mask:
+                uses = (a.domid, a.mfn, a.pin & 255, a.pin >> 8 & 255, a.pin >> 16 & 255, a.pin >> 24, a.start,
+                        a.length) if a.pin else None
+                rows.append((ref, t.ops.header(t, ref).flags, t.ops.header(t, ref).domid, t.ops.frame(t, ref),
+                             t.ops.status(t, ref)[0], uses))
+        return rows
+
+    def mapped_grants(self):
+        """What this domain has mapped: (handle, domid, ref, GNTMAP_* flags) of each."""
+        cdef grant_table_t *t = self._live().grants
+        return [(i, t.maptrack[i].domid, t.maptrack[i].ref, t.maptrack[i].flags)
+                for i in range(t.nr_handles) if t.maptrack[i].flags]
+
+    def foreign_frames(self):
+        """Frames of others that it holds: {mfn: (reads, writes, device reads, device writes)}."""
+        cdef grant_table_t *t = self._live().grants
+        return {t.foreign[i].tag - 1: (t.foreign[i].reads, t.foreign[i].writes, t.foreign[i].device_reads,
+                                       t.foreign[i].device_writes)
+                for i in range(t.foreign_size) if t.foreign[i].tag}
+
+    def release_grants(self):
+        """The domain is dying: it ends its use of all grants of others."""
+        release_mappings(self._live())
+
+    def map_grant(self, uint32_t domid, uint32_t ref, bint readonly=False):
+        """Domain 0 only: map a grant for hv itself. (GNTST_* status, handle, mfn)."""
+        cdef uint32_t handle = 0
+        cdef uint64_t mfn = 0
+        status = host_map(self._host(), domid, ref, readonly, &handle, &mfn)
+        return status, handle, mfn
+
+    def unmap_grant(self, uint32_t handle):
+        """Domain 0 only: the end of a mapping. A GNTST_* status."""
+        return host_unmap(self._host(), handle)
+
+    def read_grants(self, uint32_t domid, segments, uint8_t[::1] into):
+        """Domain 0 only: copy parts of granted pages, one behind the other, to memory of the host. `segments` are
+        (ref, offset, length), which must fit into it. The first GNTST_* status that is not okay, else GNTST_okay."""
+        return self._copy_segments(domid, segments, &into[0] if into.shape[0] else NULL, into.shape[0], False)
+
+    def write_grants(self, uint32_t domid, segments, const uint8_t[::1] data):
+        """Domain 0 only: the other direction."""
+        return self._copy_segments(domid, segments, <uint8_t *>&data[0] if data.shape[0] else NULL, data.shape[0], True)
+
+    cdef int _copy_segments(self, uint32_t domid, segments, uint8_t *buffer, size_t size, bint to_guest) except? -99:
+        cdef domain_t *host = self._host()
+        cdef uint32_t ref, offset, length
+        cdef size_t done = 0
+        cdef int status = GNTST_okay
+        for ref, offset, length in segments:
+            if length > size - done:
+                raise ValueError("the segments are longer than the buffer")
+            status = host_copy(host, domid, ref, offset, length, buffer + done, to_guest)
+            if status != GNTST_okay:
+                break
+            done += length
+        return status
 
     # --- event ports
 

@@ -3,7 +3,8 @@
 
 Rules:
 * The walk is the only way from a guest's virtual address to machine memory; the CPU's TLB is filled from it too.
-* A frame that the domain does not own never comes out of it, whatever the page tables say (the wall).
+* A frame that the domain neither owns nor has mapped by a grant never comes out of it, whatever the page tables say (the
+  wall).
 * The slots of the hypervisor (L4 entries 256..271) are not read from the guest's tables: the M2P and the
   descriptor tables appear there by address, in every root, and nothing else does.
 
@@ -13,7 +14,8 @@ Specification: Intel SDM 4.5 (4-level paging); Xen's public arch-x86/xen-x86_64.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from hv.fastpath.state cimport PAGE_SHIFT, PAGE_SIZE, SEEN_PAGES, seen_t
+from hv.fastpath.foreign cimport may_reach
+from hv.fastpath.state cimport FRAME_GRANTED, PAGE_SHIFT, PAGE_SIZE, SEEN_PAGES, seen_t
 
 cdef void (*_code_listener)(machine_t *, uint64_t) noexcept nogil
 
@@ -124,8 +126,11 @@ cdef int walk(vcpu_t *v, uint64_t root, uint64_t va, int access, bint user, walk
 cdef int _leaf(domain_t *d, uint64_t *slot, uint64_t entry, uint64_t rights, uint64_t nx, int access, bint user,
                walk_t *w) noexcept nogil:
     """Rights of a complete walk, then the accessed and dirty bits of its last entry."""
-    if not owns(d, (entry & ADDRESS_MASK) >> PAGE_SHIFT):
+    cdef uint64_t mfn = (entry & ADDRESS_MASK) >> PAGE_SHIFT
+    if not owns(d, mfn) and not may_reach(d, mfn, entry & PTE_RW != 0):
         return _fail(w, PF_PRESENT | PF_RESERVED, access, user, 1)
+    if d.machine.frames[mfn].flags & FRAME_GRANTED:
+        d.granted_in_tlb = 1
     if user and not rights & PTE_USER:
         return _fail(w, PF_PRESENT, access, user, 1)
     if (access == ACCESS_WRITE and not rights & PTE_RW) or (access == ACCESS_FETCH and nx):
@@ -136,7 +141,7 @@ cdef int _leaf(domain_t *d, uint64_t *slot, uint64_t entry, uint64_t rights, uin
         entry |= PTE_ACCESSED
     if slot[0] != entry:
         slot[0] = entry
-    w.mfn = (entry & ADDRESS_MASK) >> PAGE_SHIFT
+    w.mfn = mfn
     w.prot = PROT_READ
     if rights & PTE_RW and entry & PTE_DIRTY:       # the first store must come here to set DIRTY
         w.prot |= PROT_WRITE

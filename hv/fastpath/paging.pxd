@@ -15,3 +15,5 @@ cdef int pin(domain_t *d, uint64_t mfn, int type) noexcept nogil
 cdef int unpin(domain_t *d, uint64_t mfn) noexcept nogil
 cdef int new_root(vcpu_t *v, uint64_t mfn) noexcept nogil
 cdef int new_user_root(vcpu_t *v, uint64_t mfn) noexcept nogil
+cdef uint64_t _adjust(int level, uint64_t entry) noexcept nogil
+cdef void _put_target(domain_t *d, int level, uint64_t entry, uint64_t table) noexcept nogil

@@ -14,6 +14,7 @@ Behaviour: Xen 4.17, arch/x86/mm.c (get_page_type, mod_l?_entry) and pv/mm.h (ad
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from xen_abi cimport FIRST_RESERVED_GDT_ENTRY, XEN_EBUSY, XEN_EINVAL, XEN_EPERM
+from hv.fastpath.foreign cimport remove_foreign
 from hv.fastpath.frames cimport get_page, put_page
 from hv.fastpath.memory cimport *
 from hv.fastpath.state cimport *
@@ -85,6 +86,9 @@ cdef void _put_target(domain_t *d, int level, uint64_t entry, uint64_t table) no
     if not entry & PTE_PRESENT:
         return
     if level == TYPE_L1:
+        if not owns(d, mfn):                            # a grant's, taken out behind the back of its handle
+            remove_foreign(d, mfn, entry & PTE_RW != 0, False)
+            request_flush(d)                            # the granter's frame may change its type, which flushes only there
         if entry & PTE_RW:
             put_page_and_type(d, mfn)
         else:

@@ -7,8 +7,8 @@ Rules:
 * Frame numbers (mfn) index `machine.frames`; whatever a guest gives is checked against `machine.nr_frames` first.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from xen_abi cimport (EVTCHN_FIFO_MAX_QUEUES, xen_evtchn_fifo_control_block, xen_shared_info, xen_vcpu_info,
-                      xen_vcpu_runstate_info)
+from xen_abi cimport (EVTCHN_FIFO_MAX_QUEUES, xen_evtchn_fifo_control_block, xen_grant_entry_header, xen_shared_info,
+                      xen_vcpu_info, xen_vcpu_runstate_info)
 
 cdef enum:
     PAGE_SHIFT = 12
@@ -32,6 +32,8 @@ cdef enum:
     FRAME_PINNED = 2
     FRAME_XENHEAP = 4        # hv's page that the domain may map but never free
     FRAME_ALLOCATED = 8      # holds the domain's own reference
+    FRAME_GRANTED = 16       # has been mapped by a grant: another domain's TLB may know it
+    FRAME_KEPT = 32          # its owner has died; another domain's mappings hold it
 
 ctypedef struct frame_t:
     uint32_t owner           # domid + 1; 0 is nobody (free, or hv's own)
@@ -190,6 +192,63 @@ ctypedef struct trace_t:     # of a machine; NULL while nobody listens
     void *sink               # Python callable(bytes) that takes the records
     void *failed             # Python callable(exception), for what `sink` raises
     place_t places[PLACES]   # by table % PLACES
+
+ctypedef struct active_t:    # a grant that somebody uses; one for each entry of the table
+    uint32_t pin             # four counters of 8 bits: PIN_*
+    uint16_t domid           # who uses it
+    uint16_t start           # the part that may be copied
+    uint16_t length
+    uint8_t is_sub_page      # of a part, or of another domain's grant: it can not be mapped
+    uint8_t pad
+    uint16_t source_domid    # whose grant it really is, and which: its own, but for a transitive one
+    uint16_t pad2
+    uint32_t source_ref
+    uint64_t mfn
+
+ctypedef struct mapping_t:   # a handle: a mapping of another domain's grant
+    uint32_t ref             # of a free one: the next free one
+    uint16_t flags           # GNTMAP_*; 0 is free
+    uint16_t domid
+
+ctypedef struct foreign_t:   # references that a domain holds on one frame of another domain
+    uint64_t tag             # its mfn + 1; 0 is none
+    uint32_t reads           # of page-table entries, or of hv's views for domain 0
+    uint32_t writes
+    uint32_t device_reads    # of device mappings, which no page table shows
+    uint32_t device_writes
+
+# How grants are written down: one table for each version, chosen by GNTTABOP_set_version. A ref is one of the table.
+ctypedef struct grant_ops_t:
+    uint32_t version
+    uint32_t entry_size
+    xen_grant_entry_header *(*header)(grant_table_t *t, uint32_t ref) noexcept nogil
+    uint16_t *(*status)(grant_table_t *t, uint32_t ref) noexcept nogil         # where reading and writing are noted
+    uint64_t (*frame)(grant_table_t *t, uint32_t ref) noexcept nogil
+    void (*set_frame)(grant_table_t *t, uint32_t ref, uint64_t mfn) noexcept nogil
+    void (*part)(grant_table_t *t, uint32_t ref, active_t *a) noexcept nogil   # which part may be copied
+    bint (*transitive)(grant_table_t *t, uint32_t ref, active_t *a) noexcept nogil     # and then, whose grant it is
+    int (*set_status)(grant_table_t *t, uint32_t ref, const active_t *a, bint readonly, bint mapping,
+                      uint32_t domid) noexcept nogil
+    void (*swap)(grant_table_t *t, uint32_t a, uint32_t b) noexcept nogil
+
+ctypedef struct grant_table_t:
+    domain_t *domain
+    const grant_ops_t *ops
+    uint32_t max_version
+    uint32_t max_frames
+    uint32_t max_maptrack_frames
+    uint32_t nr_frames
+    uint32_t nr_status_frames
+    uint64_t *mfns           # of the table's frames; hv's own, which the domain may map
+    uint64_t *status_mfns    # version 2 keeps the status words apart
+    active_t *active
+    mapping_t *maptrack      # what this domain has mapped, by handle
+    uint32_t nr_handles
+    uint32_t free_head       # free handles, a queue: the last one is never handed out
+    uint32_t free_tail
+    foreign_t *foreign       # hash table of the frames that it holds
+    uint32_t foreign_size    # a power of 2, or 0
+    uint32_t foreign_used
 
 ctypedef struct vcpu_t:
     domain_t *domain
@@ -365,6 +424,10 @@ ctypedef struct domain_t:
     uint64_t hypercall_count[64]
     uint64_t watchdog[2]     # deadlines in ticks; 0 is not in use
     receiver_t *receiver     # domain 0 only: hv takes its events itself
+    grant_table_t *grants
+    uint8_t granted_in_tlb   # since its last flush a granted frame may have come into the TLB
+    domain_t *next_zombie
+    uint64_t held            # of a zombie: references that other domains hold on its frames
     char reason[REASON_SIZE]
     uint64_t crash_cr2
     uint8_t crash_has_cr2
@@ -416,6 +479,7 @@ ctypedef struct machine_t:
     uint32_t capacity
     xen_vcpu_info *host      # domain 0's: whether an event waits for hv itself
     xen_vcpu_info nobody     # the same while there is no domain 0
+    domain_t *zombies        # destroyed, but frames of theirs are still mapped by others
     vcpu_t *on_cpu           # whose run state is running; NULL: the machine idles
     uint32_t turn            # round-robin position: slot * VCPU_LIMIT + vcpu
     uint64_t blocks_stepped

@@ -1,4 +1,4 @@
-"""HYPERVISOR_grant_table_op: set-up and versions; mapping and copying are not served yet.
+"""HYPERVISOR_grant_table_op: set-up, sizes and versions. What takes arrays is served in C (engine/grant_table_op.pyx).
 
 Source: grant_table.h; Xen 4.17 common/grant_table.c.
 """
@@ -6,10 +6,11 @@ Source: grant_table.h; Xen 4.17 common/grant_table.c.
 import struct
 
 from hv.abi import grant_table as abi
-from hv.abi.errno import XEN_EINVAL, XEN_EPERM, XEN_ESRCH
+from hv.abi.errno import XEN_EFAULT, XEN_EINVAL, XEN_EPERM, XEN_ESRCH
 from hv.engine.machine import GuestFault
 from hv.hypercalls.registry import Call, operation, prologue
 
+HYPERVISOR = range(1 << 47, 0xFFFF_8800_0000_0000)  # no guest's buffer begins there
 SETUP = (abi.GNTTABOP_setup_table, abi.GNTTABOP_query_size, abi.GNTTABOP_get_status_frames)
 STATUS = {0: abi.GNTST_okay, -XEN_ESRCH: abi.GNTST_bad_domain, -XEN_EPERM: abi.GNTST_permission_denied}
 
@@ -35,6 +36,8 @@ def _write_frames(call: Call, address: int, mfns: list[int]) -> int:
 @operation("grant_table_op", "GNTTABOP_setup_table")
 def setup_table(call: Call, argument: abi.gnttab_setup_table) -> int:
     """Writes the machine frames of the first `nr_frames` pages of the table."""
+    if argument.frame_list in HYPERVISOR:
+        return -XEN_EFAULT
     argument.status = STATUS[call.domain.about(argument.dom)] or call.domain.grants.grow(argument.nr_frames)
     if argument.status == abi.GNTST_okay:
         mfns = call.domain.grants.mfns[: argument.nr_frames]
@@ -54,11 +57,7 @@ def query_size(call: Call, argument: abi.gnttab_query_size) -> int:
 def set_version(call: Call, address: int, count: int) -> int:
     """1 or 2; the version then in force is written back, with an error too."""
     argument = call.read(address, abi.gnttab_set_version)
-    wanted, result = argument.version, 0
-    if wanted in (1, 2):
-        call.domain.grants.set_version(wanted)
-    else:
-        result = -XEN_EINVAL
+    result = call.domain.grants.set_version(argument.version)
     argument.version = call.domain.grants.version
     call.write(address, argument)
     return result
@@ -67,6 +66,8 @@ def set_version(call: Call, address: int, count: int) -> int:
 @operation("grant_table_op", "GNTTABOP_get_status_frames")
 def get_status_frames(call: Call, argument: abi.gnttab_get_status_frames) -> int:
     """The machine frames of version 2's status words."""
+    if argument.frame_list in HYPERVISOR:
+        return -XEN_EFAULT
     argument.status = STATUS[call.domain.about(argument.dom)]
     if argument.status != abi.GNTST_okay:
         return 0

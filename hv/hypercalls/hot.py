@@ -22,6 +22,16 @@ for _name in (
     served_in_c(_name)
 served_in_c("xen_version", "XENVER_version", "XENVER_pagesize")
 served_in_c("sched_op", "SCHEDOP_yield", "SCHEDOP_block", "SCHEDOP_poll")
+served_in_c(
+    "grant_table_op",
+    "GNTTABOP_map_grant_ref",
+    "GNTTABOP_unmap_grant_ref",
+    "GNTTABOP_unmap_and_replace",
+    "GNTTABOP_transfer",
+    "GNTTABOP_copy",
+    "GNTTABOP_swap_grant_ref",
+    "GNTTABOP_cache_flush",
+)
 served_in_c("event_channel_op", "EVTCHNOP_send", "EVTCHNOP_unmask")
 served_in_c(
     "vcpu_op",

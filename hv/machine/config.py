@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hv.abi.event_channel import EVTCHN_FIFO_NR_CHANNELS
 from hv.builder import image as images
-from hv.core.grant_table import DEFAULT_MAX_FRAMES
+from hv.core.grant_table import DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES, LARGEST, LARGEST_MAPTRACK
 from hv.errors import ConfigError
 from hv.machine import images as sources
 from hv.machine import size, xl_devices
@@ -55,7 +55,7 @@ def configuration(
     max_event_channels: int = 1023,
     max_grant_frames: int = DEFAULT_MAX_FRAMES,
     max_grant_version: int = 2,
-    max_maptrack_frames: int = 1024,
+    max_maptrack_frames: int = DEFAULT_MAX_MAPTRACK_FRAMES,
     weight: int = DEFAULT_WEIGHT,
     actions: Mapping[str, str] | None = None,
     disks: Iterable[str | DiskSpec] = (),
@@ -73,6 +73,10 @@ def configuration(
         raise ConfigError(f"a weight of {weight} is not possible: choose 1 to 65535")
     if max_grant_version not in (1, 2):
         raise ConfigError(f"there are no grant tables of version {max_grant_version}: choose 1 or 2")
+    if not 1 <= max_grant_frames <= LARGEST:
+        raise ConfigError(f"a grant table of {max_grant_frames} frames is not possible: choose 1 to {LARGEST}")
+    if not 0 <= max_maptrack_frames <= LARGEST_MAPTRACK:
+        raise ConfigError(f"{max_maptrack_frames} frames of handles are not possible: choose 0 to {LARGEST_MAPTRACK}")
     for kind, action in (actions or {}).items():
         if kind not in DEFAULT_ACTIONS or action not in ACTIONS:
             raise ConfigError(f"on_{kind} = {action!r} is not possible: choose {', '.join(ACTIONS)}")

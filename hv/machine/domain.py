@@ -224,7 +224,13 @@ class Domain:
         nr_pages = config.memory // pv.PAGE
         pv.plan(config.image, nr_pages, len(config.ramdisk))  # refuse before anything is made
         guest = machine.engine.create_domain(
-            machine.next_domid(), config.vcpus, config.max_memory // pv.PAGE, max_port=config.max_event_channels
+            machine.next_domid(),
+            config.vcpus,
+            config.max_memory // pv.PAGE,
+            max_port=config.max_event_channels,
+            max_grant_frames=config.max_grant_frames,
+            max_maptrack_frames=config.max_maptrack_frames,
+            max_grant_version=config.max_grant_version,
         )
         guest.weight = config.weight
         self.guest = guest
@@ -236,7 +242,7 @@ class Domain:
             for number, (kind, on_eoi) in self._granted.items():
                 self.pirqs.grant(number, kind, on_eoi)
             self.events = EventChannels(guest, machine.find_events, self.pirqs)
-            self.grants = GrantTable(guest, machine.engine.page, config.max_grant_frames)
+            self.grants = GrantTable(guest)
             host = machine.domain0
             self._host_ports = [host.connect(guest, port) for port in (STORE_PORT, CONSOLE_PORT)]
             store_port, console_port = self._host_ports
@@ -390,6 +396,7 @@ class Domain:
 
     def _detach(self) -> None:
         machine = self.machine
+        self.guest.release_grants()  # Xen's order: what it had mapped, its event channels, its memory
         self._disconnect()
         machine.store.domain_shut_down(self.domid)
         machine.store_backend.disconnect(self.domid)

@@ -1,4 +1,4 @@
-"""Domain 0: hv's own side of event channels.
+"""Domain 0: hv's own side of event channels and grants.
 
 Its ports have handlers instead of a kernel. A handler runs at the end of the hypercall or input that raised its event,
 before any guest goes on; a port without a handler is masked, and its events wait. How they are found and delivered is
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hv.abi import event_channel as abi
 from hv.core.event_channel import EventChannels
+from hv.core.grant_table import HostGrants
 from hv.errors import ConfigError
 from hv.fastpath.handlers import Batch, Handler
 
@@ -33,6 +34,7 @@ class Domain0:
         last = (abi.EVTCHN_FIFO_NR_CHANNELS if fifo else abi.EVTCHN_2L_NR_CHANNELS) - 1
         self.guest: GuestDomain = engine.create_domain(0, max_port=last)
         self.events = EventChannels(self.guest, find)
+        self.grants = HostGrants(self.guest, engine.page, engine.written)
         if fifo:
             self._change_to_fifo(engine)
 

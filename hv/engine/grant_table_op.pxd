@@ -1,0 +1,5 @@
+# cython: language_level=3
+from libc.stdint cimport int64_t, uint64_t
+from hv.fastpath.state cimport vcpu_t
+
+cdef int64_t hot_grant_table_op(vcpu_t *v, uint64_t *args) noexcept nogil
