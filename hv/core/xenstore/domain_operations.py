@@ -51,7 +51,7 @@ def open_domain(state: State, number: int, gfn: int, port: int) -> Connection:
         domain.connection = state.connection(domain, privileged=number == 0)
         domain.introduced, domain.shutdown = True, False
         if number:
-            state.fire_special(INTRODUCE_DOMAIN)
+            state.fire_special(INTRODUCE_DOMAIN, number)
     state.reset(domain.connection)
     domain.connection.ignored = False
     return domain.connection
@@ -67,7 +67,7 @@ def close_domain(state: State, domain: Domain) -> None:
     was_introduced = domain.introduced
     state.forget(domain)
     if was_introduced:
-        state.fire_special(RELEASE_DOMAIN)
+        state.fire_special(RELEASE_DOMAIN, domain.domid)
 
 
 def _remove_owned(state: State, domain: Domain) -> None:

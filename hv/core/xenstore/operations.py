@@ -6,7 +6,8 @@ returns is the payload of the reply; what it raises is the error. WATCH_EVENT an
 only.
 
 The operations on domains are in `domain_operations`. Source: docs/misc/xenstore.txt;
-public/io/xs_wire.h of Xen 4.17 for the numbers to 22, of current Xen for those above.
+public/io/xs_wire.h of Xen 4.17 for the numbers to 22, of current Xen for those above. The depth of
+WATCH is in 4.17's specification, and in current Xen; 4.17's daemon has no third argument.
 """
 
 from collections.abc import Callable
@@ -146,11 +147,22 @@ def _may_be_watched(access: Access, path: str) -> bool:
     return is_valid(path, access.state.quotas.path_max)
 
 
-def _watch(access: Access, name: str, token: str) -> bytes:
+def _depth(name: str, text: str | None) -> int | None:
+    """How many levels a watch looks down; of a special event only 1 means something."""
+    if text is None:
+        return None
+    depth = atoi(text)
+    if depth < 0 or (name.startswith("@") and depth != 1):
+        raise XenStoreError("EINVAL")
+    return depth
+
+
+def _watch(access: Access, name: str, token: str, levels: str | None = None) -> bytes:
     connection, state = access.connection, access.state
     path = absolute(name, connection.base)
     if not _may_be_watched(access, path):
         raise XenStoreError("EINVAL")
+    depth = _depth(name, levels)
     key = (path, token.encode("latin-1"))
     if key in connection.watches:
         raise XenStoreError("EEXIST")
@@ -160,7 +172,8 @@ def _watch(access: Access, name: str, token: str) -> bytes:
         if not connection.privileged and limit and domain.watches > limit:
             raise XenStoreError("E2BIG")
         domain.watches += 1
-    watch = state.watches.add(connection, *key, relative=not name.startswith(("/", "@")))
+    relative = not name.startswith(("/", "@"))
+    watch = state.watches.add(connection, *key, relative, depth)
     state.first_event = watch
     return OK
 
@@ -252,7 +265,7 @@ OPERATIONS = (
     Operation(xs.XS_DIRECTORY, "DIRECTORY", shape.one_text, False, _ALLOWED, _directory),
     Operation(xs.XS_READ, "READ", shape.one_text, False, _ALLOWED, _read),
     Operation(xs.XS_GET_PERMS, "GET_PERMS", shape.one_text, False, _ALLOWED, _get_perms),
-    Operation(xs.XS_WATCH, "WATCH", shape.exactly(2), False, _IGNORED, _watch),
+    Operation(xs.XS_WATCH, "WATCH", shape.exactly(2, 3), False, _IGNORED, _watch),
     Operation(xs.XS_UNWATCH, "UNWATCH", shape.exactly(2), False, _IGNORED, _unwatch),
     Operation(xs.XS_TRANSACTION_START, "TRANSACTION_START", shape.nothing, False, _REFUSED, _start),
     Operation(xs.XS_TRANSACTION_END, "TRANSACTION_END", shape.one_text, False, _ALLOWED, _end),

@@ -50,13 +50,13 @@ def at_least(count: int) -> Shape:
     return shape
 
 
-def exactly(count: int) -> Shape:
-    """`count` NULs, not necessarily the last one at the end."""
+def exactly(*counts: int) -> Shape:
+    """One of `counts` as the number of NULs, not necessarily the last one at the end."""
 
     def shape(payload: bytes) -> tuple[str, ...]:
         found = payload.decode("latin-1").split("\0")
-        if len(found) - 1 != count:
+        if len(found) - 1 not in counts:
             raise XenStoreError("EINVAL")
-        return tuple(found[:count])
+        return tuple(found[:-1])
 
     return shape

@@ -4,12 +4,13 @@ Rules: a domain record exists from the first mention of a domain until its relea
 sent only to a connection that may read the node, or its parent, or could before the change.
 
 Theory of operation: `operations`, `access` and `transactions` change this state; replies and events
-collect in the connections' queues. Nothing is called back. `cause` is the guest's request at work.
+collect in the connections' queues. Nothing is called back but the observer, if there is one.
+`cause` is the guest's request at work.
 """
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from hv.core.xenstore import permissions as perms
 from hv.core.xenstore.connection import Cause, Connection, Domain
@@ -18,6 +19,7 @@ from hv.core.xenstore.permissions import Permission, Permissions
 from hv.core.xenstore.quotas import Quotas
 from hv.core.xenstore.tree import Node, Tree
 from hv.core.xenstore.watches import INTRODUCE_DOMAIN, RELEASE_DOMAIN, Watch, Watches
+from hv.core.xenstore.wire import Packet
 
 
 class RingChange(NamedTuple):
@@ -26,6 +28,19 @@ class RingChange(NamedTuple):
     domid: int
     gfn: int
     port: int | None
+
+
+class Observer(Protocol):
+    """Who is told of everything as it happens: a tracer, a debugger. It must not use the store."""
+
+    def request(self, connection: Connection, packet: Packet) -> None:
+        """A request, before it is served."""
+
+    def reply(self, connection: Connection, request: Packet, reply: Packet) -> None:
+        """Its answer; what was fired between the two was caused by it."""
+
+    def event(self, watch: Watch, path: str) -> None:
+        """A watch fires, with `path` as it is reported; outside a request the host's own side is the cause."""
 
 
 class State:
@@ -43,6 +58,7 @@ class State:
         self.resumed: dict[Connection, None] = {}
         self.ring_changes: deque[RingChange] = deque()
         self.messages: deque[str] = deque(maxlen=64)
+        self.observer: Observer | None = None
         self.cause: Cause | None = None
         self.first_event: Watch | None = None  # of a new watch: it follows the reply
         self._domain_exists = domain_exists
@@ -131,14 +147,20 @@ class State:
                 connection = watch.connection
                 readable = self._readable(connection, path, old, node, above)
             if readable:
-                connection.event(watch.reported(path), watch.token, self.cause)
+                self.send(watch, watch.reported(path))
 
-    def fire_special(self, name: str) -> None:
-        """Tell the watchers of a special name that it happened."""
+    def fire_special(self, name: str, domid: int) -> None:
+        """Tell the watchers of a special name that it happened to a domain."""
         permissions, now = self.special[name], self.tree.generation
-        for watch in self.watches.matching(name, True):
+        for watch in self.watches.matching_special(name, domid):
             if self.granted(watch.connection, permissions, now) & perms.READ:
-                watch.connection.event(name, watch.token, self.cause)
+                self.send(watch, watch.reported_special(name, domid))
+
+    def send(self, watch: Watch, path: str) -> None:
+        """An event for the owner of a watch; `path` as that spells it."""
+        if self.observer is not None:
+            self.observer.event(watch, path)
+        watch.connection.event(path, watch.token, self.cause)
 
     def _readable(
         self,

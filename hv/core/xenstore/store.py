@@ -1,7 +1,7 @@
 """XenStore: a pure function of its state and a request.
 
-Rules: `handle` never raises for anything a peer sends, and never calls anybody back; replies and
-watch events collect in the queues of the connections, and `pending_connections` holds those with
+Rules: `handle` never raises for anything a peer sends, and calls nobody back but an observer; replies
+and watch events collect in the queues of the connections, and `pending_connections` holds those with
 something to send; one peer's mistake never touches another peer.
 
 Theory of operation: a transport makes a connection with `connect` (a socket) or `introduce` (a
@@ -26,7 +26,7 @@ from hv.core.xenstore.errors import XenStoreError
 from hv.core.xenstore.operations import InTransaction, by_number
 from hv.core.xenstore.permissions import Permission
 from hv.core.xenstore.quotas import Quotas
-from hv.core.xenstore.state import RingChange, State
+from hv.core.xenstore.state import Observer, RingChange, State
 from hv.core.xenstore.tree import Node
 from hv.core.xenstore.watches import RELEASE_DOMAIN
 from hv.core.xenstore.wire import Packet
@@ -96,7 +96,7 @@ class Store:
         domain = self._state.domains.get(domid)
         if domain is not None and domain.introduced and not domain.shutdown:
             domain.shutdown = True
-            self._state.fire_special(RELEASE_DOMAIN)
+            self._state.fire_special(RELEASE_DOMAIN, domid)
 
     @property
     def pending_connections(self) -> Collection[Connection]:
@@ -109,6 +109,10 @@ class Store:
         busy = [*state.pending, *state.resumed]
         state.resumed.clear()
         return busy
+
+    def observe(self, observer: Observer | None) -> None:
+        """Tell somebody of every request, reply and watch event as it happens; None ends that."""
+        self._state.observer = observer
 
     @property
     def ring_changes(self) -> deque[RingChange]:
@@ -137,6 +141,9 @@ class Store:
             return
         kind, req_id, tx_id, payload = packet
         state = self._state
+        observer = state.observer
+        if observer is not None:
+            observer.request(connection, packet)
         cause = None
         if not connection.privileged:
             cause = state.cause = Cause(connection)
@@ -148,12 +155,15 @@ class Store:
             kind, answer = XS_ERROR, error.name.encode() + b"\0"
         finally:
             state.cause = None
-        connection.reply(Packet(kind, req_id, tx_id, answer), cause)
+        reply = Packet(kind, req_id, tx_id, answer)
+        if observer is not None:
+            observer.reply(connection, packet, reply)
+        connection.reply(reply, cause)
         if cause is not None:
             connection.outstanding += 1
         if state.first_event is not None:
             watch, state.first_event = state.first_event, None
-            connection.event(watch.reported(watch.path), watch.token)
+            state.send(watch, watch.reported(watch.path))
 
     def _answer(self, connection: Connection, kind: int, tx_id: int, payload: bytes) -> bytes:
         row = self._operations.get(kind)

@@ -3,6 +3,8 @@
 import pytest
 
 from hv.abi.io import xs_wire as xs
+from hv.core.xenstore import Connection, Packet
+from hv.core.xenstore.watches import Watch
 
 from .conftest import Bench
 
@@ -74,7 +76,8 @@ def test_registration(bench: Bench) -> None:
             (1, 0, WATCH, b"/local/domain/1/a\0t\0", "EEXIST"),
             (1, 0, WATCH, b"a\0u\0", OK),
             (1, 0, WATCH, b"a\0", "EINVAL"),
-            (1, 0, WATCH, b"a\0v\0001\0", "EINVAL"),
+            (1, 0, WATCH, b"a\0v\0001\0002\0", "EINVAL"),
+            (1, 0, WATCH, b"a\0v\0-1\0", "EINVAL"),
             (1, 0, WATCH, b"a\0v\0junk", OK),
             (1, 0, WATCH, b"@anything\0t\0", OK),
             (1, 0, UNWATCH, b"/local/domain/1/a\0t\0", OK),
@@ -161,6 +164,73 @@ def test_special_watches_of_the_host(bench: Bench) -> None:
     bench.store.introduce(8)
     bench.store.release(8)
     assert bench.events("host") == [("@introduceDomain", "t"), ("@releaseDomain", "t")]
+
+
+@pytest.mark.parametrize(("depth", "heard"), [(b"0", 1), (b"1", 2), (b"2", 3), (b"9", 4)])
+def test_a_depth_limits_how_far_down_a_watch_hears(bench: Bench, depth: bytes, heard: int) -> None:
+    bench.run([("host", 0, WATCH, b"/a\0t\0" + depth + b"\0", OK)])
+    watch(bench, "host", b"/a/b", b"all")
+    bench.events("host")
+    paths = ["/a", "/a/b", "/a/b/c", "/a/b/c/d"]
+    for path in paths:
+        bench.store.write(path, b"")
+    events = bench.events("host")
+    assert [path for path, token in events if token == "t"] == paths[:heard]
+    assert [path for path, token in events if token == "all"] == paths[1:]
+    bench.run([("host", 0, UNWATCH, b"/a\0t\0", OK)])
+
+
+def test_special_watches_that_name_the_domain(bench: Bench) -> None:
+    for name in (b"@introduceDomain", b"@releaseDomain"):
+        bench.run([("host", 0, WATCH, name + b"\0t\0" + depth + b"\0", "EINVAL") for depth in (b"0", b"2")])
+        bench.run([("host", 0, WATCH, name + b"\0d\0001\0", OK)])
+        watch(bench, "host", name)
+    watch(bench, "host", b"@releaseDomain/8", b"8")
+    bench.peers["host"].take()
+    for domid in (8, 9):
+        bench.store.introduce(domid)
+        bench.store.release(domid)
+    assert bench.events("host") == [
+        ("@introduceDomain/8", "d"),
+        ("@introduceDomain", "t"),
+        ("@releaseDomain/8", "d"),
+        ("@releaseDomain", "t"),
+        ("@releaseDomain/8", "8"),
+        ("@introduceDomain/9", "d"),
+        ("@introduceDomain", "t"),
+        ("@releaseDomain/9", "d"),
+        ("@releaseDomain", "t"),
+    ]
+
+
+def test_an_observer_sees_requests_replies_and_events_with_their_cause(bench: Bench) -> None:
+    seen: list[tuple[str, object, object]] = []
+
+    class Observer:
+        def request(self, connection: Connection, packet: Packet) -> None:
+            seen.append(("request", connection.domid, packet.type))
+
+        def reply(self, connection: Connection, request: Packet, reply: Packet) -> None:
+            seen.append(("reply", connection.domid, reply.payload))
+
+        def event(self, watch: Watch, path: str) -> None:
+            seen.append(("event", watch.connection.domid, path))
+
+    bench.store.observe(Observer())
+    watch(bench, 1, b"a")
+    bench.run([("host", 0, xs.XS_WRITE, b"/local/domain/1/a\0", OK)])
+    bench.store.write("/local/domain/1/a", b"")
+    bench.store.observe(None)
+    bench.store.write("/local/domain/1/a", b"")
+    assert seen == [
+        ("request", 1, WATCH),
+        ("reply", 1, OK),
+        ("event", 1, "a"),
+        ("request", 0, xs.XS_WRITE),
+        ("event", 1, "a"),
+        ("reply", 0, OK),
+        ("event", 1, "a"),
+    ]
 
 
 def test_a_guest_that_does_not_read_loses_events_not_the_service(bench: Bench) -> None:
