@@ -35,6 +35,7 @@ from hv.machine.domain0 import Domain0
 from hv.machine.stops import Crashed, Outcome, Stop
 from hv.machine.trace import Trace
 from hv.machine.xenstore import XenStore
+from hv.machine.xenstore_trace import Reporter
 from hv.machine.xl_devices import DiskSpec, VifSpec
 
 CAPACITY = 32 << 30
@@ -93,6 +94,7 @@ class Machine:
         self.stopped: Stop | None = None  # why the last run came back with "stopped"
         self._held: Domain | None = None
         self.xenstore = XenStore(self)
+        self.store.observe(Reporter(self.trace))
         self._last_domid = 0
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._agenda_order = itertools.count()

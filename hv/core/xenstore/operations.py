@@ -58,6 +58,27 @@ class Operation(NamedTuple):
     in_transaction: InTransaction
     handler: Callable[..., bytes]
 
+    @property
+    def names_node(self) -> bool:
+        """Whether the first argument is a path."""
+        return self.number in _NODE_OPERATIONS
+
+
+_NODE_OPERATIONS = frozenset(
+    (
+        xs.XS_DIRECTORY,
+        xs.XS_READ,
+        xs.XS_GET_PERMS,
+        xs.XS_WATCH,
+        xs.XS_UNWATCH,
+        xs.XS_WRITE,
+        xs.XS_MKDIR,
+        xs.XS_RM,
+        xs.XS_SET_PERMS,
+        xs.XS_DIRECTORY_PART,
+    )
+)
+
 
 def _control(access: Access, words: list[str]) -> bytes:
     if not words:

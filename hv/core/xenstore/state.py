@@ -4,7 +4,7 @@ Rules: a domain record exists from the first mention of a domain until its relea
 sent only to a connection that may read the node, or its parent, or could before the change.
 
 Theory of operation: `operations`, `access` and `transactions` change this state; replies and events
-collect in the connections' queues. Nothing is called back but the observer, if there is one.
+collect in the connections' queues. Nothing is called back but observers.
 `cause` is the guest's request at work.
 """
 
@@ -58,7 +58,7 @@ class State:
         self.resumed: dict[Connection, None] = {}
         self.ring_changes: deque[RingChange] = deque()
         self.messages: deque[str] = deque(maxlen=64)
-        self.observer: Observer | None = None
+        self.observers: tuple[Observer, ...] = ()
         self.cause: Cause | None = None
         self.first_event: Watch | None = None  # of a new watch: it follows the reply
         self._domain_exists = domain_exists
@@ -158,8 +158,8 @@ class State:
 
     def send(self, watch: Watch, path: str) -> None:
         """An event for the owner of a watch; `path` as that spells it."""
-        if self.observer is not None:
-            self.observer.event(watch, path)
+        for observer in self.observers:
+            observer.event(watch, path)
         watch.connection.event(path, watch.token, self.cause)
 
     def _readable(

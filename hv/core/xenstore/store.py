@@ -1,6 +1,6 @@
 """XenStore: a pure function of its state and a request.
 
-Rules: `handle` never raises for anything a peer sends, and calls nobody back but an observer; replies
+Rules: `handle` never raises for anything a peer sends, and calls nobody back but observers; replies
 and watch events collect in the queues of the connections, and `pending_connections` holds those with
 something to send; one peer's mistake never touches another peer.
 
@@ -24,6 +24,7 @@ from hv.core.xenstore.connection import Cause, Connection, Domain
 from hv.core.xenstore.domain_operations import close_domain, introduced, open_domain
 from hv.core.xenstore.errors import XenStoreError
 from hv.core.xenstore.operations import InTransaction, by_number
+from hv.core.xenstore.paths import absolute
 from hv.core.xenstore.permissions import Permission
 from hv.core.xenstore.quotas import Quotas
 from hv.core.xenstore.state import Observer, RingChange, State
@@ -110,9 +111,21 @@ class Store:
         state.resumed.clear()
         return busy
 
-    def observe(self, observer: Observer | None) -> None:
-        """Tell somebody of every request, reply and watch event as it happens; None ends that."""
-        self._state.observer = observer
+    def observe(self, observer: Observer) -> None:
+        """Tell somebody of every request, reply and watch event as it happens."""
+        self._state.observers += (observer,)
+
+    def unobserve(self, observer: Observer) -> None:
+        """Tell it no more."""
+        self._state.observers = tuple(o for o in self._state.observers if o is not observer)
+
+    def path_of(self, connection: Connection, packet: Packet) -> str | None:
+        """The absolute path of the node that a request is about, or None."""
+        row = self._operations.get(packet.type)
+        name, nul, _ = packet.payload.partition(b"\0")
+        if row is None or not row.names_node or not nul:
+            return None
+        return absolute(name.decode("latin-1"), connection.base)
 
     @property
     def ring_changes(self) -> deque[RingChange]:
@@ -141,8 +154,7 @@ class Store:
             return
         kind, req_id, tx_id, payload = packet
         state = self._state
-        observer = state.observer
-        if observer is not None:
+        for observer in state.observers:
             observer.request(connection, packet)
         cause = None
         if not connection.privileged:
@@ -156,14 +168,14 @@ class Store:
         finally:
             state.cause = None
         reply = Packet(kind, req_id, tx_id, answer)
-        if observer is not None:
-            observer.reply(connection, packet, reply)
         connection.reply(reply, cause)
         if cause is not None:
             connection.outstanding += 1
         if state.first_event is not None:
             watch, state.first_event = state.first_event, None
             state.send(watch, watch.reported(watch.path))
+        for observer in state.observers:
+            observer.reply(connection, packet, reply)
 
     def _answer(self, connection: Connection, kind: int, tx_id: int, payload: bytes) -> bytes:
         row = self._operations.get(kind)

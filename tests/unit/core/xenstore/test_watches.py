@@ -216,21 +216,35 @@ def test_an_observer_sees_requests_replies_and_events_with_their_cause(bench: Be
         def event(self, watch: Watch, path: str) -> None:
             seen.append(("event", watch.connection.domid, path))
 
-    bench.store.observe(Observer())
+    observer = Observer()
+    bench.store.observe(observer)
     watch(bench, 1, b"a")
     bench.run([("host", 0, xs.XS_WRITE, b"/local/domain/1/a\0", OK)])
     bench.store.write("/local/domain/1/a", b"")
-    bench.store.observe(None)
+    bench.store.unobserve(observer)
     bench.store.write("/local/domain/1/a", b"")
     assert seen == [
         ("request", 1, WATCH),
-        ("reply", 1, OK),
         ("event", 1, "a"),
+        ("reply", 1, OK),
         ("request", 0, xs.XS_WRITE),
         ("event", 1, "a"),
         ("reply", 0, OK),
         ("event", 1, "a"),
     ]
+
+
+def test_the_path_of_a_request(bench: Bench) -> None:
+    connection = bench.peers[1]
+    for kind, payload, path in (
+        (xs.XS_READ, b"a\0", "/local/domain/1/a"),
+        (xs.XS_WRITE, b"/b\0value", "/b"),
+        (WATCH, b"@releaseDomain\0t\0", "@releaseDomain"),
+        (xs.XS_READ, b"no NUL", None),
+        (xs.XS_TRANSACTION_END, b"T\0", None),
+        (99, b"a\0", None),
+    ):
+        assert bench.store.path_of(connection, Packet(kind, 0, 0, payload)) == path
 
 
 def test_a_guest_that_does_not_read_loses_events_not_the_service(bench: Bench) -> None:
