@@ -15,6 +15,7 @@ NOT_AS_DOMAIN_0 = {
     "pingpong": "it needs two vCPUs, Xen has one here",
     "latency": "its times are those of hv's virtual clock",
     "sources": "it needs an interrupt line that nobody raises there",
+    "store": "it talks to XenStore, which on a real host domain 0 serves",
     "console-echo": "it reads its console's ring, which domain 0 does not have",
     "preempt": "its counts are those of hv's virtual clock",
 }
