@@ -28,6 +28,7 @@ Examples:
   hv trace hello                                        one line an event, on stderr
   hv trace timer --filter 'event or upcall or iret'     docs/trace.md has the grammar
   hv trace pingpong --stats                             counts, time and errors at the end
+  hv trace smp --format perfetto --output smp.pftrace   open it at ui.perfetto.dev
   hv trace bench --format raw --output bench.hvtrace    the fast way; then:
   hv trace bench.hvtrace --filter error                 read a recorded trace
 Exit codes: as hv run.""",
@@ -53,7 +54,7 @@ def command(
     """
     from hv.trace import files
 
-    if form == RAW and output is None:
+    if form in (RAW, "perfetto") and output is None:
         raise ConfigError(f"--format {form} is not for reading on a screen: add --output FILE")
     if form == RAW and expression is not None:
         raise ConfigError("--format raw keeps every event: give --filter to the hv trace that reads the file")

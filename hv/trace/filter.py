@@ -46,6 +46,7 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+DEEPEST = 100
 KEYWORDS = ("and", "or", "not")
 
 
@@ -82,9 +83,11 @@ class _Parser:
             self._tokens.append((quoted, True) if quoted is not None else (sign or word, False))
             at = found.end()
         self._at = 0
+        self._depth = 0
 
     def _error(self, what: str) -> ConfigError:
-        return ConfigError(f"the filter {self._text!r}: {what}; docs/trace.md has its grammar")
+        shown = self._text if len(self._text) <= 80 else self._text[:79] + "…"
+        return ConfigError(f"the filter {shown!r}: {what}; docs/trace.md has its grammar")
 
     def _next(self) -> str | None:
         """The next token if it is not quoted."""
@@ -113,6 +116,14 @@ class _Parser:
         return terms[0] if len(terms) == 1 else lambda event: all(term(event) for term in terms)
 
     def _negation(self) -> Predicate:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise self._error("it is nested too deeply")
+        made = self._term()
+        self._depth -= 1
+        return made
+
+    def _term(self) -> Predicate:
         token = self._next()
         if self._at == len(self._tokens):
             raise self._error("something is missing at its end")

@@ -30,7 +30,7 @@ from hv.trace.events import (
     SystemCall,
     TimerFired,
     Upcall,
-)  # fmt: skip
+)
 from hv.trace.records import Record
 
 WORD = 1 << 64

@@ -19,7 +19,7 @@ from hv.trace.events import (
     Runstate,
     SystemCall,
     Upcall,
-)  # fmt: skip
+)
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from hv.trace.events import Event
 FORMATS = {
     "text": "one line an event, for people",
     "jsonl": "one JSON object a line, for programs",
+    "perfetto": "a timeline for ui.perfetto.dev",
 }
 
 
