@@ -2,8 +2,8 @@
 
     python bench/trace.py [--rounds N] [--count N] [ROW...]
 
-All ways are run in turn, ROUNDS times, each in a new machine. Printed are medians: ns an operation, the ratio to the run
-without a trace of the same round, and records a second while the trace is taken (with its writing to a file). Quote
+All ways are run in turn, ROUNDS times, each in a new machine. Printed are medians: ns an operation, the ratio to the
+run without a trace of the same round, and records a second while the trace is taken (with its writing to a file). Quote
 ratios, and rates of a quiet machine; docs/trace.md has figures, docs/bench.md the method.
 """
 

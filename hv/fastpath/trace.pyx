@@ -22,11 +22,12 @@ from hv.fastpath.trace_pages cimport mapped_at
 
 cdef enum:
     BUFFER = 1 << 20
-    LARGEST = 4096           # of a record without a note
+    LARGEST = 8192           # of a record without a note
     MOST_NOTE = 1 << 18
     HEADER = 32              # bytes before the words
     CHUNK = 16               # bytes before the data
-    MOST_CAPTURED = 512      # bytes of one piece of guest memory
+    MOST_CAPTURED = 512      # bytes of an array
+    MOST_STRUCTURE = 5376    # bytes of one structure
     NR_CALLS = 64
     ANY_OPERATION = 0xff
     MOST_CAPTURES = 4        # of one operation
@@ -169,7 +170,7 @@ cdef uint32_t _look(vcpu_t *v, uint8_t *to, uint64_t va, uint32_t size) noexcept
     return done
 
 
-cdef trace_chunk_t *_copy(vcpu_t *v, trace_record_t *r, int register, bint nested, uint64_t va, uint64_t whole) noexcept nogil:
+cdef trace_chunk_t *_copy(vcpu_t *v, trace_record_t *r, int register, bint nested, uint64_t va, uint64_t whole, uint32_t most) noexcept nogil:
     """Append the bytes at an address to a record."""
     cdef trace_chunk_t *chunk = <trace_chunk_t *>(<uint8_t *>r + (<uint64_t>r.size << 3))
     cdef uint32_t padded
@@ -177,7 +178,7 @@ cdef trace_chunk_t *_copy(vcpu_t *v, trace_record_t *r, int register, bint neste
     chunk.nested = nested
     chunk.address = va
     chunk.whole = <uint32_t>min(whole, <uint64_t>0xffffffffU)
-    chunk.got = _look(v, <uint8_t *>chunk + CHUNK, va, min(chunk.whole, <uint32_t>MOST_CAPTURED))
+    chunk.got = _look(v, <uint8_t *>chunk + CHUNK, va, min(chunk.whole, most))
     padded = (chunk.got + 7) & ~<uint32_t>7
     memset(<uint8_t *>chunk + CHUNK + chunk.got, 0, padded - chunk.got)
     r.size += (CHUNK + padded) >> 3
@@ -192,14 +193,15 @@ cdef void _capture_row(vcpu_t *v, trace_record_t *r, const capture_t *row, const
         count = ((args[row.count_register] & 0x7fffffff) + row.per - 1) // row.per
     if args[row.register_] == 0 or count == 0:
         return
-    chunk = _copy(v, r, row.register_, False, args[row.register_], count * row.size)
+    chunk = _copy(v, r, row.register_, False, args[row.register_], count * row.size,
+                  MOST_STRUCTURE if count == 1 else MOST_CAPTURED)
     if row.nested_size and chunk.got >= row.size:
         data = <uint8_t *>chunk + CHUNK
         count = 0
         memcpy(&pointer, data + row.pointer_at, 8)
         memcpy(&count, data + row.count_at, row.count_size)
         if pointer and count:
-            _copy(v, r, row.register_, True, pointer, min(count, <uint64_t>0xffffff) * row.nested_size)
+            _copy(v, r, row.register_, True, pointer, min(count, <uint64_t>0xffffff) * row.nested_size, MOST_CAPTURED)
 
 
 cdef void _capture(vcpu_t *v, trace_record_t *r, uint64_t number, const uint64_t *args, bint leaving) noexcept nogil:

@@ -128,6 +128,19 @@ def _structure_text(layout: Any, data: bytes) -> str:
     return "{" + ", ".join(parts) + "}"
 
 
+def changes_text(layout: Any, before: bytes, after: bytes) -> str:
+    """The fields of a structure that have another value now: `{port=3}`; all of it where it has a way of its own."""
+    if layout in SPECIAL or not issubclass(layout, ctypes.Structure):
+        return text_of(layout, after)
+    changed = []
+    for f in fields(layout):
+        kind = f.type if f.length is None else f.type * f.length
+        end = f.offset + ctypes.sizeof(kind)
+        if before[f.offset : end] != after[f.offset : end]:
+            changed.append(f"{f.name}={_text(layout.__name__, f.name, kind, after[f.offset :])}")
+    return "{" + ", ".join(changed) + "}"
+
+
 def _array_text(element: Any, data: bytes, whole: int) -> str:
     size = ctypes.sizeof(element)
     shown = [text_of(element, data[at : at + size]) for at in range(0, min(len(data), SHOWN * size), size)]

@@ -3,7 +3,8 @@
 A file of this package binds functions to what it knows:
 
 * `@describes(EventClass)`: a function `(event) -> text`;
-* `@describes_note("source")`: the same for what the host side reports under that name;
+* `@describes_note("source")`: the same for what the host side reports under that name; with `fields=`, a function
+  `(note) -> dict` says what JSON gets in the place of its data;
 * `@fields_of(EventClass)`: what JSON gets beyond an event's attributes;
 * `structures.special(layout)`, `structures.MEANINGS`: structures that arguments point at.
 
@@ -24,6 +25,7 @@ from hv.trace.events import KINDS, Event, Note
 E = TypeVar("E", bound=Event)
 _texts: dict[type[Event], Callable[[Any], str]] = {}
 _notes: dict[str, Callable[[Note], str]] = {}
+_note_fields: dict[str, Callable[[Note], dict[str, Any]]] = {}
 _fields: dict[type[Event], Callable[[Any], dict[str, Any]]] = {}
 BASE = tuple(field.name for field in dataclasses.fields(Event))
 
@@ -36,9 +38,13 @@ def describes(kind: type[E]) -> Callable[[Callable[[E], str]], Callable[[E], str
     return bind
 
 
-def describes_note(source: str) -> Callable[[Callable[[Note], str]], Callable[[Note], str]]:
+def describes_note(
+    source: str, *, fields: Callable[[Note], dict[str, Any]] | None = None
+) -> Callable[[Callable[[Note], str]], Callable[[Note], str]]:
     def bind(function: Callable[[Note], str]) -> Callable[[Note], str]:
         _notes[source] = function
+        if fields is not None:
+            _note_fields[source] = fields
         return function
 
     return bind
@@ -70,6 +76,8 @@ def text(event: Event) -> str:
 def fields(event: Event) -> dict[str, Any]:
     """What an event's class has beyond what all have, with numbers, text, lists and dictionaries only."""
     _load()
+    if isinstance(event, Note) and event.source in _note_fields:
+        return {"source": event.source, "what": event.what, **_note_fields[event.source](event)}
     made = _fields.get(type(event))
     if made is not None:
         return made(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 from hv.abi.hypercalls import BY_NUMBER
@@ -22,32 +23,40 @@ def _layouts(event: Hypercall, pieces: tuple[Piece, ...]) -> list[tuple[Piece, A
     return found
 
 
-def _pointed_at(event: Hypercall, pieces: tuple[Piece, ...]) -> dict[int, str]:
-    """Texts of what registers point at; what a pointer in a structure points at stands behind it."""
+def _pointed_at(event: Hypercall) -> dict[int, str]:
+    """Texts of what registers point at, by register: `before ⇒ what has changed`.
+
+    What a pointer in a structure points at stands behind it.
+    """
     texts: dict[int, str] = {}
-    for piece, layout in _layouts(event, pieces):
+    read = _layouts(event, event.memory)
+    for piece, layout in read:
         text = structures.piece_text(layout, piece)
         texts[piece.register] = f"{texts[piece.register]} → {text}" if piece.nested else text
+    before = {(piece.register, piece.nested): piece for piece, _ in read}
+    for piece, layout in _layouts(event, event.written):
+        old = before.get((piece.register, piece.nested))
+        if old is None:
+            texts[piece.register] = structures.piece_text(layout, piece)
+        elif old.data != piece.data:
+            texts[piece.register] += f" ⇒ {_changed(layout, old, piece)}"
     return texts
+
+
+def _changed(layout: Any, old: Piece, new: Piece) -> str:
+    if len(old.data) == len(new.data) == new.whole == ctypes.sizeof(layout):
+        return structures.changes_text(layout, old.data, new.data)
+    return structures.piece_text(layout, new)
 
 
 @describes(Hypercall)
 def hypercall(event: Hypercall) -> str:
     row = BY_NUMBER.get(event.number)
     count = len(row.arguments) if row else len(event.registers)
-    before, after = _pointed_at(event, event.memory), _pointed_at(event, event.written)
-    shown = {i: _both(before.get(i), after.get(i)) for i in before.keys() | after.keys()}
-    text = decode.call_text(event.number, event.registers[:count], shown)
+    text = decode.call_text(event.number, event.registers[:count], _pointed_at(event))
     if event.result is None and not event.again:
         return f"{text} (not finished)"
     return f"{text} = {words.result(event.result)}"
-
-
-def _both(before: str | None, after: str | None) -> str:
-    """In and out: one where nothing has changed."""
-    if before is None or after is None or before == after:
-        return after or before or ""
-    return f"{before} ⇒ {after}"
 
 
 @fields_of(Hypercall)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 from hv.abi.io import xs_wire as xs
 from hv.core.xenstore.operations import by_number
@@ -14,7 +15,21 @@ _HEADER = struct.Struct("<4I")
 _OPERATIONS = by_number()
 
 
-@describes_note("xenstore")
+def message(event: Note) -> dict[str, Any]:
+    """The parts of a message."""
+    if event.what == "event":
+        return {"parts": _parts(event.data)}
+    kind, number, transaction, _ = _HEADER.unpack_from(event.data)
+    name = "ERROR" if kind == xs.XS_ERROR else _name(kind)
+    return {"type": name, "request": number, "transaction": transaction, "parts": _parts(event.data[_HEADER.size :])}
+
+
+def _parts(payload: bytes) -> list[str]:
+    """What zero bytes separate; a value at the end needs none."""
+    return [part.decode("latin-1") for part in payload.removesuffix(b"\0").split(b"\0")] if payload else []
+
+
+@describes_note("xenstore", fields=message)
 def xenstore(event: Note) -> str:
     """`request` and `reply` are whole messages, `event` is path and token."""
     if event.what == "event":
