@@ -60,6 +60,7 @@ class Pirqs:
         self._ports, self._page, self._after = ports, page, after
         self._lines: dict[int, Line] = {}
         self._allocated: set[int] = set()
+        self.needs_eoi_mfn: int | None = None  # its frame, which is held as writable
         self._needs_eoi: memoryview | None = None  # the guest's bitmap of lines that want an EOI
         self._unmasks = False  # EOI unmasks the port as well (pirq_eoi_gmfn_v1)
 
@@ -158,5 +159,6 @@ class Pirqs:
             self._ports.put_type(mfn)
             return -XEN_EBUSY
         self._needs_eoi = self._page(mfn)
+        self.needs_eoi_mfn = mfn
         self._unmasks = unmasks
         return 0

@@ -33,6 +33,7 @@ from hv.fastpath.grant_copy cimport host_copy
 from hv.fastpath.grant_table cimport free_table, grow, new_table, nr_entries, set_version
 from hv.fastpath.grants cimport find_domain, host_map, host_unmap, release_foreign, release_mappings
 from hv.fastpath.handlers cimport Handler, PythonHandler, attach
+from hv.fastpath.invariants cimport broken_invariant
 from hv.fastpath.memory cimport (HV_END, ACCESS_LOOK, WALK_OK, active_root, canonical, copy_from_guest, copy_to_guest,
                                  frame_pointer, frame_written, owns, walk, walk_t)
 from hv.fastpath.now cimport TICKS_PER_NS, host_ns, system_time, ticks, ticks_of
@@ -418,6 +419,17 @@ cdef class Engine:
             raise IndexError(f"no machine frame {mfn:#x}")
         f = &self.m.frames[mfn]
         return (f.owner - 1 if f.owner else None, FRAME_TYPES[f.type], f.type_count, f.count, f.flags & FRAME_PINNED != 0)
+
+    def frame_flags(self, uint64_t mfn):
+        """(its entries are validated, pinned, hv's own page, holds its domain's own reference) of a frame."""
+        cdef uint8_t flags = self.m.frames[mfn].flags if mfn < self.m.nr_frames else 0
+        return (flags & FRAME_VALIDATED != 0, flags & FRAME_PINNED != 0, flags & FRAME_XENHEAP != 0,
+                flags & FRAME_ALLOCATED != 0)
+
+    @property
+    def frames_in_use(self):
+        """The range of frames that domains may have been given."""
+        return range(self.m.gdt_mfn + 1, min(self.m.next_frame + 512, self.m.nr_frames))
 
     @property
     def counters(self):
@@ -1257,6 +1269,28 @@ cdef class GuestDomain:
                 sleep(&self.d.vcpus[i])
             else:
                 wake(&self.d.vcpus[i])
+
+    def broken_invariant(self):
+        """What of hv's own state contradicts itself, in words; None is as it should be. Cheap: for fuzzers."""
+        cdef const char *reason = broken_invariant(self._live())
+        return reason.decode() if reason != NULL else None
+
+    def held_frames(self):
+        """Frames that hv itself refers to, as (mfn, type): page tables in use, descriptor tables, event memory."""
+        cdef domain_t *d = self._live()
+        cdef uint32_t i, k
+        held = []
+        for i in range(d.nr_vcpus):
+            v = &d.vcpus[i]
+            held += [(mfn, "l4") for mfn in (v.kernel_root, v.user_root) if mfn]
+            held += [(v.gdt_frames[k], "segdesc") for k in range(14) if v.gdt_frames[k]]
+            held += [(v.ldt_frames[k], "segdesc") for k in range(16) if v.ldt_frames[k]]
+            held += [(v.info_mfn, "writable")] if v.info_mfn else []
+            if d.fifo != NULL and d.fifo.vcpus[i].control != NULL:
+                held.append((d.fifo.vcpus[i].control_mfn, "writable"))
+        if d.fifo != NULL:
+            held += [(d.fifo.mfns[k], "writable") for k in range(d.fifo.nr_pages)]
+        return held
 
     @property
     def hypercall_counts(self):

@@ -391,8 +391,9 @@ class Domain:
         if guest.crashed:
             return f"crashed: {guest.reason}", EXIT_CRASHED
         code = guest.shutdown_code
-        bad = code in (sched.SHUTDOWN_crash, sched.SHUTDOWN_watchdog)
-        return ENDINGS.get(code, f"shut down (reason {code})"), EXIT_CRASHED if bad else EXIT_OK
+        bad = code in (sched.SHUTDOWN_crash, sched.SHUTDOWN_watchdog) or code not in ENDINGS
+        unknown = f"crashed: it shut down with reason {code}, which nobody knows (SCHEDOP_shutdown)"
+        return ENDINGS.get(code, unknown), EXIT_CRASHED if bad else EXIT_OK
 
     def _detach(self) -> None:
         machine = self.machine
