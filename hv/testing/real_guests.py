@@ -42,10 +42,12 @@ hostname debian
 [ -n "$COLUMNS" ] && stty -F /dev/hvc0 rows "$LINES" columns "$COLUMNS"
 unset LINES COLUMNS
 echo "hv: busybox $(uname -sr), $(nproc) CPU(s): poweroff ends it"
-while :; do
-    setsid cttyhack sh -l
-    poweroff -f
-done
+trap 'poweroff -f' USR2  # what busybox's poweroff, halt and reboot send to the first process
+trap 'halt -f' USR1
+trap 'reboot -f' TERM
+setsid cttyhack sh -l &
+wait  # a signal ends it, or the shell does
+poweroff -f
 """
 DRIVERS = ("drivers/block/xen-blkfront.ko", "drivers/net/xen-netfront.ko")
 Maker = Callable[[Path, Progress | None], "Made"]
