@@ -17,6 +17,7 @@ from hv.cli import exit_codes
 COMMANDS = {
     "run": "Boot Xen guests and connect their console to this terminal.",
     "trace": "Run guests and write every hypercall, event and exception, decoded.",
+    "step": "Run guests instruction by instruction, with breakpoints: a debugger.",
     "test": "Run XTF tests and report their results.",
     "guests": "List the bundled guests.",
     "fetch": "Bring guests that others wrote: Debian's Linux, GRUB.",

@@ -78,8 +78,14 @@ def boot(
     store: str | None,
     options: GuestOptions,
     prepare: Callable[[Machine], None] = lambda machine: None,
+    drive: Callable[[Machine, Domain], str] | None = None,
+    keyboard: bool = True,
 ) -> int:
-    """What `hv run` does: the exit code. `prepare(machine)` runs before there is a guest."""
+    """What `hv run` does: the exit code. `prepare(machine)` runs before there is a guest.
+
+    `drive(machine, domain)` runs the machine instead and says how that ended; the domain is whose console has stdin,
+    if it has a `keyboard` at all.
+    """
     from hv.cli import consoles, domains
     from hv.cli.events import show
     from hv.cli.terminal import ConsoleInput, Left, RawTerminal
@@ -88,7 +94,7 @@ def boot(
     if options.name and len(images) > 1:
         raise ConfigError("--name needs exactly one IMAGE")
     routes = consoles.parse(console)
-    source = _standard_input()
+    source = _standard_input() if keyboard else None
     at_terminal = source is not None and os.isatty(source)
     clock = options.clock or ("paced" if at_terminal else "virtual")
     with Machine(clock=clock) as machine, _store_socket(machine, store):
@@ -102,6 +108,8 @@ def boot(
         domains.show_on_signal(machine)
 
         def go() -> str:
+            if drive is not None:
+                return drive(machine, typist)
             return machine.run_until(lambda: False, options.timeout, options.until)
 
         if source is not None:

@@ -79,8 +79,8 @@ class RawTerminal:
     terminal back for as long as hv is stopped.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptor: int, quiet: bool = False) -> None:
+        self._descriptor, self._quiet = descriptor, quiet
         self._saved: list[Any] | None = None
         self._handlers: dict[int, Any] = {}
 
@@ -99,7 +99,8 @@ class RawTerminal:
         self._make_raw()
         for number, handler in ((signal.SIGTERM, _end), (signal.SIGHUP, _end), (signal.SIGTSTP, self._stop)):
             self._handlers[number] = signal.signal(number, handler)
-        print("hv: Ctrl-] leaves", file=sys.stderr)  # from here on, as it says
+        if not self._quiet:
+            print("hv: Ctrl-] leaves", file=sys.stderr)  # from here on, as it says
 
     def _give_back(self) -> None:
         self._restore()

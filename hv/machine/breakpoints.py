@@ -82,15 +82,16 @@ class Breakpoints:
         self._machine = machine
         self._rows: dict[int, Breakpoint] = {}
         self._numbers = itertools.count(1)
+        self._internal = itertools.count(1 << 31)  # a debugger's own, which nobody lists
         self._version = 0
         self._armed: dict[int, int] = {}  # domid -> version
         self._noted: list[tuple[Breakpoint, Domain, str]] = []
 
     def __iter__(self) -> Iterator[Breakpoint]:
-        return iter(list(self._rows.values()))
+        return iter([row for row in self._rows.values() if row.number < 1 << 31])
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(list(iter(self)))
 
     def __getitem__(self, number: int) -> Breakpoint:
         if number not in self._rows:
@@ -183,13 +184,14 @@ class Breakpoints:
         condition: Condition | str | None = None,
         callback: Callback | None = None,
         once: bool = False,
+        internal: bool = False,
     ) -> Breakpoint:
         if isinstance(condition, str):
             from hv.machine.expression import condition as compiled
 
             text += f" if {condition}"
             condition = compiled(condition)
-        number = next(self._numbers)
+        number = next(self._internal if internal else self._numbers)
         made = Breakpoint(number, kinds, first, last, domain, vcpu, condition, callback, once, text)
         self._rows[number] = made
         self.changed()
@@ -233,7 +235,7 @@ class Breakpoints:
         for domain in self._machine.domains:
             if domain.ended or self._armed.get(domain.domid, 0) == self._version:
                 continue
-            active = [b for b in self if b.enabled and b.kinds and b.domain in (None, domain)]
+            active = [b for b in self._rows.values() if b.enabled and b.kinds and b.domain in (None, domain)]
             domain.guest.set_points(b.row() for b in active)
             self._armed[domain.domid] = self._version
 

@@ -238,9 +238,9 @@ class Machine:
         """As `run`, and "satisfied" as soon as the condition holds; "timeout" is returned instead of raised."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
+            self._conclude()  # a crashed domain that was held for a look
             if satisfied():
                 return "satisfied"
-            self._conclude()  # a crashed domain that was held for a look
             if all(domain.ended for domain in self.domains):
                 return "ended"
             self._act()
