@@ -33,6 +33,14 @@ OPTIONS = (
         metavar="NAME=FILE|stdio",
         help="Where the console of domain NAME goes (default: stdio); the keyboard is the first domain's, or stdio's.",
     ),
+    click.option("--pcap", metavar="FILE", help="Record every frame of every bridge, for tshark or Wireshark."),
+    click.option("--gateway", multiple=True, metavar="BRIDGE", help="DHCP and ping on a bridge (needs libslirp0)."),
+    click.option(
+        "--net-allow",
+        multiple=True,
+        metavar="HOST:PORT",
+        help="Let guests on xenbr0 reach a server through a gateway; one on 127.0.0.1 is at 10.0.2.2 for them.",
+    ),
     click.option("--list", "list_domains", is_flag=True, help="At the end, print a table of the domains, as xl list."),
     click.option("--events", is_flag=True, help="At the end, print each guest's table of event channels."),
     click.option(
@@ -73,6 +81,9 @@ def boot(
     images: tuple[str, ...],
     core: str | None,
     console: tuple[str, ...],
+    pcap: str | None,
+    gateway: tuple[str, ...],
+    net_allow: tuple[str, ...],
     list_domains: bool,
     events: bool,
     store: str | None,
@@ -90,19 +101,24 @@ def boot(
     from hv.cli.events import show
     from hv.cli.terminal import ConsoleInput, Left, RawTerminal
     from hv.machine.machine import Machine
+    from hv.machine.network import DEFAULT_BRIDGE
 
     if options.name and len(images) > 1:
         raise ConfigError("--name needs exactly one IMAGE")
     routes = consoles.parse(console)
     source = _standard_input() if keyboard else None
     at_terminal = source is not None and os.isatty(source)
-    clock = options.clock or ("paced" if at_terminal else "virtual")
+    clock = options.clock or ("paced" if at_terminal or gateway or net_allow else "virtual")
     with Machine(clock=clock) as machine, _store_socket(machine, store):
         prepare(machine)
         _connect_log(machine, options)
         if core is not None:
             machine.crash_listeners.append(_core_writer(core, several=len(images) > 1))
         machine.warning_listeners.append(lambda sentence: print(f"hv: {sentence}", file=sys.stderr))
+        if pcap is not None:
+            machine.network.capture(pcap)
+        for bridge in dict.fromkeys([*gateway, *([DEFAULT_BRIDGE] if net_allow else [])]):
+            machine.network.gateway(bridge, net_allow if bridge == DEFAULT_BRIDGE else ())
         created = [machine.create(image, **_creation(image, options, at_terminal)) for image in images]
         typist = consoles.connect(created, routes)
         domains.show_on_signal(machine)

@@ -80,8 +80,6 @@ def configuration(
     for kind, action in (actions or {}).items():
         if kind not in DEFAULT_ACTIONS or action not in ACTIONS:
             raise ConfigError(f"on_{kind} = {action!r} is not possible: choose {', '.join(ACTIONS)}")
-    if disks or vifs:
-        warn(f"{source}: there is no block or network device yet: disk and vif are ignored")
     now = size.parse(memory)
     most = now if max_memory is None else size.parse(max_memory)
     if most < now:

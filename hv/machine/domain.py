@@ -26,6 +26,7 @@ from hv.errors import ConfigError, DomainEnded
 from hv.machine import size
 from hv.machine.config import Config
 from hv.machine.console import Console
+from hv.machine.devices import Devices
 from hv.machine.toolstack import Toolstack
 
 if TYPE_CHECKING:
@@ -84,7 +85,12 @@ class Domain:
         self.handle = _handle(config.name)
         self._granted: dict[int, tuple[str, Callable[[], None]]] = {}
         self._host_ports: list[int] = []
-        self.boot()
+        self.devices = Devices(self)
+        try:
+            self.boot()
+        except BaseException:
+            self.devices.close()
+            raise
 
     # --- identity and state
 
@@ -285,6 +291,7 @@ class Domain:
         host.bind(console_port, lambda port: backend.service())
         store, domid = self.machine.store_backend, self.domid
         self._write_keys(built)
+        self.devices.plug()
         store.connect(domid, engine.page(built.store_mfn), built.store_mfn, STORE_PORT, notifier(store_port))
         host.bind(store_port, lambda port: store.service(domid))
 
@@ -358,6 +365,7 @@ class Domain:
                 self.boot()
         else:
             self._ending = ending
+            self.devices.close()
 
     def resumed(self) -> None:
         """The toolstack lets a suspended guest go on."""
@@ -377,6 +385,7 @@ class Domain:
         if self.preserved:
             self.preserved = False
             self._detach()
+            self.devices.close()
         elif not self.ended:
             self.guest.shut_down(sched.SHUTDOWN_poweroff)
             if self.console.backend is not None:
@@ -384,6 +393,7 @@ class Domain:
             self.console.release_held(to_console=self.console.backend is None or not self.console.backend.used)
             self._detach()
             self._ending = ("destroyed", EXIT_OK)
+            self.devices.close()
 
     def end_in_words(self) -> tuple[str, int]:
         """How the guest that the engine has stopped ended, and the exit code for it."""
@@ -397,6 +407,7 @@ class Domain:
 
     def _detach(self) -> None:
         machine = self.machine
+        self.devices.unplug()
         self.guest.release_grants()  # Xen's order: what it had mapped, its event channels, its memory
         self._disconnect()
         machine.store.domain_shut_down(self.domid)

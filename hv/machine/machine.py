@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import BinaryIO, Protocol
 
 from hv.backends.store import StoreBackend
+from hv.backends.xenbus import Xenbus
 from hv.core.event_channel import EventChannels
 from hv.core.xenstore.domain_keys import host_keys
 from hv.core.xenstore.errors import XenStoreError
@@ -32,6 +33,7 @@ from hv.machine.breakpoints import Breakpoints
 from hv.machine.config import configuration
 from hv.machine.domain import Domain
 from hv.machine.domain0 import Domain0
+from hv.machine.network import Network
 from hv.machine.stops import Crashed, Outcome, Stop
 from hv.machine.trace import Trace
 from hv.machine.xenstore import XenStore
@@ -95,6 +97,8 @@ class Machine:
         self._held: Domain | None = None
         self.xenstore = XenStore(self)
         self.store.observe(Reporter(self.trace))
+        self.xenbus = Xenbus(self.store_backend)
+        self.network = Network(self)
         self._last_domid = 0
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._agenda_order = itertools.count()
@@ -348,6 +352,7 @@ class Machine:
         """Give everything back; live guests are destroyed."""
         for domain in self.domains:
             domain.destroy()
+        self.network.close()
         self.trace.close()
 
     def __enter__(self) -> Machine:

@@ -34,6 +34,7 @@ class DiskSpec:
     read_only: bool = False
     cdrom: bool = False
     discard: bool = True
+    raw: bool = False  # said to be raw, whatever its content looks like
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,8 @@ def disk(text: str, warn: Warn) -> DiskSpec:
     """One item of `disk=[…]`, for example "/images/root.raw,raw,xvda,rw"."""
     named, positional, flags = _split_disk(text)
     named = dict(zip(("target", "format", "vdev", "access"), positional, strict=False)) | named
-    _check_format(text, named.pop("format", ""))
+    image_format = named.pop("format", "")
+    _check_format(text, image_format)
     for key in IGNORED_NAMED:
         if key in named:
             warn(f"disk {text!r}: {key}={named.pop(key)} is ignored: hv has one backend of its own")
@@ -71,6 +73,7 @@ def disk(text: str, warn: Warn) -> DiskSpec:
         read_only=READ_ONLY[access] or cdrom,
         cdrom=cdrom,
         discard="no-discard" not in flags,
+        raw=image_format == "raw",
     )
 
 
