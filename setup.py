@@ -29,6 +29,7 @@ os.chdir(ROOT)
 DEBUG = os.environ.get("HV_DEBUG", "") not in ("", "0")
 GENERATED = ROOT / "build" / "generated"
 COMPILER = os.environ.get("CC", "cc")
+C_SOURCES = {"hv.bench.event_loops": [ROOT / "hv" / "bench" / "reference.c"]}  # what hv is measured against
 
 
 def unicorn() -> Path:
@@ -71,14 +72,15 @@ def wrapped(source: Path) -> list[str]:
 def extensions() -> list[Extension]:
     library = unicorn()
     result = []
-    for source in sorted([*ROOT.glob("hv/fastpath/*.pyx"), *ROOT.glob("hv/engine/*.pyx")]):
+    folders = ("fastpath", "engine", "bench")
+    for source in sorted(source for folder in folders for source in ROOT.glob(f"hv/{folder}/*.pyx")):
         module = ".".join(source.relative_to(ROOT).with_suffix("").parts)
         extension = Extension(
             module,
-            [str(source.relative_to(ROOT))],
-            include_dirs=[str(GENERATED), str(library / "include")],
+            [str(source.relative_to(ROOT)), *(str(c.relative_to(ROOT)) for c in C_SOURCES.get(module, ()))],
+            include_dirs=[str(GENERATED), str(library / "include"), str(source.parent.relative_to(ROOT))],
             extra_compile_args=["-O1", "-g", "-UNDEBUG"] if DEBUG else ["-O2", "-g0"],
-            depends=[str(file.relative_to(ROOT)) for file in source.parent.glob("*.pxi")],
+            depends=[str(file.relative_to(ROOT)) for kind in ("pxi", "h") for file in source.parent.glob(f"*.{kind}")],
             define_macros=[] if DEBUG else [("CYTHON_WITHOUT_ASSERTIONS", "1")],
         )
         if module == "hv.engine.cpu":

@@ -28,6 +28,9 @@ from hv.fastpath.memory cimport (ACCESS_FETCH, ACCESS_WRITE, PROT_EXEC, PROT_WRI
 from hv.fastpath.points cimport note_access, points_in_page, stops_ahead
 from hv.fastpath.state cimport (CONTEXT_SIZE, FRAME_GRANTED, PAGE_SHIFT, PAGE_SIZE, SEEN_PAGES, domain_t, forget_seen, frame_t,
                                 machine_t, request_flush, vcpu_t)
+
+from time import perf_counter_ns
+
 from hv.errors import EngineError
 
 cdef extern from * nogil:
@@ -313,6 +316,7 @@ cdef public void __wrap_helper_outl_x86_64(hv_env *env, uint32_t port, uint32_t 
 
 include "codegen.pxi"
 include "rings.pxi"
+include "plain_hook.pxi"
 
 
 # --- hooks ------------------------------------------------------------------------------------------------------

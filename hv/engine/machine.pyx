@@ -208,7 +208,7 @@ cdef class Engine:
         cdef domain_t *d = domain.d
         if d == NULL:
             return
-        if d.inside or (d.receiver != NULL and d.receiver.scans):
+        if d.inside or (d.receiver != NULL and d.receiver.taken != NULL):
             raise EngineError("a domain cannot be destroyed while it runs")
         if d.receiver != NULL:
             self.m.host = &self.m.nobody
@@ -1505,7 +1505,7 @@ cdef class GuestDomain:
 
     def leave_fifo(self):
         """Back to the 2-level ABI; all ports are closed before."""
-        if self._live().receiver != NULL and self.d.receiver.scans:
+        if self._live().receiver != NULL and self.d.receiver.taken != NULL:
             raise EngineError("domain 0 can not change its ABI while its handlers run")
         leave_fifo(self.d)
 

@@ -11,9 +11,9 @@ cdef extern from "unicorn/unicorn.h" nogil:
         pass
     ctypedef size_t uc_hook
     int UC_ARCH_X86, UC_MODE_64, UC_PROT_ALL
-    int UC_HOOK_INTR, UC_HOOK_BLOCK, UC_HOOK_INSN_INVALID
+    int UC_HOOK_INTR, UC_HOOK_INSN, UC_HOOK_BLOCK, UC_HOOK_INSN_INVALID
     int UC_X86_REG_RBX, UC_X86_REG_RIP, UC_X86_REG_CR2, UC_X86_REG_CR3, UC_X86_REG_CR0, UC_X86_REG_CR4
-    int UC_X86_REG_R15, UC_X86_REG_EFLAGS, UC_X86_REG_GS_BASE, UC_X86_REG_GDTR, UC_X86_REG_DR7
+    int UC_X86_REG_RAX, UC_X86_INS_SYSCALL, UC_X86_REG_R15, UC_X86_REG_EFLAGS, UC_X86_REG_GS_BASE, UC_X86_REG_GDTR, UC_X86_REG_DR7
     int UC_X86_REG_MXCSR, UC_CPU_X86_EPYC
     int uc_open(int arch, int mode, uc_engine **uc)
     int uc_close(uc_engine *uc)

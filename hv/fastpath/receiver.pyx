@@ -40,14 +40,22 @@ cdef int receive(domain_t *d) except -1 nogil:
     """Deliver everything that waits, and what handlers raise meanwhile. -1: a handler raised; the rest still waits."""
     cdef receiver_t *r = d.receiver
     cdef xen_vcpu_info *info = d.vcpus[0].info
+    cdef taken_t taken
     cdef int rc = 0
-    r.scans += 1
-    while rc == 0 and info.evtchn_upcall_pending:
+    if not info.evtchn_upcall_pending:
+        return 0
+    taken.bits = 0
+    taken.at = taken.count = 0
+    taken.outer = r.taken
+    r.taken = &taken
+    while True:
         info.evtchn_upcall_pending = 0          # before the selector: what comes from now on asks for another round
         rc = d.port_ops.scan(d)
         if r.batches != NULL:
             rc = _deliver_batches(d, rc)
-    r.scans -= 1
+        if rc or not info.evtchn_upcall_pending:
+            break
+    r.taken = taken.outer
     return rc
 
 

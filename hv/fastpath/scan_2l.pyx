@@ -25,72 +25,84 @@ cdef enum:
     EVERY_BIT = -1
 
 
+cdef inline int _call(domain_t *d, receiver_t *r, entry_t *entries, uint64_t port, bint traced) noexcept nogil:
+    r.last = <uint32_t>port
+    entries[port].delivered += 1
+    if unlikely(traced):
+        return handle(d, &entries[port], <uint32_t>port)
+    return entries[port].call(&entries[port], <uint32_t>port)
+
+
+cdef inline int _one_word(domain_t *d, uint64_t word, uint64_t within) noexcept nogil:
+    """Take the events of a word, and deliver them one by one."""
+    cdef receiver_t *r = d.receiver
+    cdef taken_t *taken = r.taken
+    cdef entry_t *entries = r.entries
+    cdef uint64_t *pending = &d.shared.evtchn_pending[word]
+    cdef uint64_t *mask = &d.shared.evtchn_mask[word]
+    cdef uint64_t bits = pending[0] & ~mask[0] & within
+    cdef uint64_t all = bits, base = word << 6, port
+    cdef bint traced = d.machine.trace != NULL
+    if bits == 0:
+        return 0
+    clear(pending, bits)
+    taken.word, taken.bits = <uint32_t>word, bits
+    while bits:
+        port = base | first(bits)
+        bits = without_first(bits)
+        if unlikely((pending[0] | mask[0]) & all) and not _still_wanted(d, <uint32_t>port):
+            continue
+        if unlikely(_call(d, r, entries, port, traced)):
+            taken.bits &= bits
+            return -1
+        if unlikely(taken.bits != all):         # the handler closed a port
+            bits &= taken.bits
+            all = taken.bits
+    taken.bits = 0
+    return 0
+
+
 cdef int scan_2l(domain_t *d) noexcept nogil:
     """0, or -1: a handler raised, and everything that is left waits for the next scan."""
-    cdef receiver_t *r = d.receiver
     cdef uint64_t words = exchange(&d.vcpus[0].info.evtchn_pending_sel, 0)
-    cdef uint32_t word = r.next >> 6
-    cdef uint64_t beginning = <uint64_t>1 << word
-    cdef uint64_t above = <uint64_t>EVERY_BIT << word ^ beginning
-    cdef taken_t taken
-    cdef int rc = 0
-    taken.bits = 0
-    taken.at = taken.count = 0
-    taken.outer = r.taken
-    r.taken = &taken
-    if words & beginning:
-        rc = _one_word(d, &taken, word, <uint64_t>EVERY_BIT << (r.next & 63))
-    if rc == 0 and words & above:
-        rc = _words(d, &taken, words & above)
-    if rc == 0 and words & ~above & ~beginning:
-        rc = _words(d, &taken, words & ~above & ~beginning)
-    if rc == 0 and words & beginning:
-        rc = _one_word(d, &taken, word, <uint64_t>EVERY_BIT)
-    r.taken = taken.outer
+    cdef uint32_t begin = (d.receiver.last + 1) & (NR_PORTS - 1)
+    cdef int rc
+    if words == 0:
+        return 0
+    if without_first(words) == 0 and first(words) != begin >> 6:
+        rc = _one_word(d, first(words), <uint64_t>EVERY_BIT)
+    else:
+        rc = _round(d, words, begin)
     if unlikely(rc != 0):
-        _give_back(d, &taken)
+        _give_back(d)
         set(&d.vcpus[0].info.evtchn_pending_sel, words)
         d.vcpus[0].info.evtchn_upcall_pending = 1
     return rc
 
 
-cdef int _one_word(domain_t *d, taken_t *taken, uint32_t word, uint64_t within) noexcept nogil:
-    """Take the events of a word, and deliver them one by one."""
-    cdef uint64_t *pending = &d.shared.evtchn_pending[word]
-    cdef uint64_t *mask = &d.shared.evtchn_mask[word]
-    cdef uint64_t bits = pending[0] & ~mask[0] & within
-    cdef uint32_t port
-    if bits == 0:
-        return 0
-    clear(pending, bits)
-    taken.word = word
-    while bits:
-        port = word << 6 | first(bits)
-        taken.bits = without_first(bits)
-        if unlikely((pending[0] | mask[0]) >> (port & 63) & 1) and not _still_wanted(d, port):
-            bits = taken.bits
-            continue
-        if unlikely(_call(d, port)):
-            return -1
-        bits = taken.bits
-    return 0
+cdef int _round(domain_t *d, uint64_t words, uint32_t begin) noexcept nogil:
+    """From a port upwards, then from the lowest on, up to that port's whole word."""
+    cdef uint32_t word = begin >> 6
+    cdef uint64_t beginning = <uint64_t>1 << word
+    cdef uint64_t above = <uint64_t>EVERY_BIT << word ^ beginning
+    if words & beginning and _one_word(d, word, <uint64_t>EVERY_BIT << (begin & 63)):
+        return -1
+    if words & above and _words(d, words & above):
+        return -1
+    if words & ~above & ~beginning and _words(d, words & ~above & ~beginning):
+        return -1
+    return _one_word(d, word, <uint64_t>EVERY_BIT) if words & beginning else 0
 
 
-cdef inline int _call(domain_t *d, uint32_t port) noexcept nogil:
-    cdef entry_t *entry = &d.receiver.entries[port]
-    d.receiver.next = (port + 1) & (NR_PORTS - 1)
-    entry.delivered += 1
-    return handle(d, entry, port)
-
-
-cdef int _words(domain_t *d, taken_t *taken, uint64_t words) noexcept nogil:
+cdef int _words(domain_t *d, uint64_t words) noexcept nogil:
     """The words from the lowest on."""
+    cdef taken_t *taken = d.receiver.taken
     while words:
         words = _take_sparse(d, taken, words)
         if taken.count:
             if unlikely(_deliver(d, taken, &words)):
                 return -1
-        elif unlikely(_one_word(d, taken, first(words), <uint64_t>EVERY_BIT)):
+        elif unlikely(_one_word(d, first(words), <uint64_t>EVERY_BIT)):
             return -1
         else:
             words = without_first(words)
@@ -98,46 +110,56 @@ cdef int _words(domain_t *d, taken_t *taken, uint64_t words) noexcept nogil:
 
 
 cdef uint64_t _take_sparse(domain_t *d, taken_t *taken, uint64_t words) noexcept nogil:
-    """Take the events of words up to the first with more than three; which words are left. No branch for each port."""
-    cdef uint64_t bits, second, third
-    cdef uint32_t word, count = 0
+    """Take the events of words up to the first with more than five; which words are left. No branch for most ports."""
+    cdef uint64_t *pending = d.shared.evtchn_pending
+    cdef uint64_t *mask = d.shared.evtchn_mask
+    cdef uint64_t bits, second, third, more, word
+    cdef uint32_t count = 0, base
     while words:
         word = first(words)
-        bits = d.shared.evtchn_pending[word] & ~d.shared.evtchn_mask[word]
+        bits = pending[word] & ~mask[word]
         second = without_first(bits)
         third = without_first(second)
-        if without_first(third):
+        more = without_first(third)
+        if unlikely(more) and without_first(without_first(more)):
             break
         words = without_first(words)
-        clear(&d.shared.evtchn_pending[word], bits)
-        word <<= 6
-        taken.ports[count] = word | (first(bits) if bits else <uint32_t>TAKEN_NOTHING)
-        taken.ports[count + 1] = word | (first(second) & 63)
-        taken.ports[count + 2] = word | (first(third) & 63)
+        clear(&pending[word], bits)
+        base = <uint32_t>word << 6
+        taken.ports[count] = base | (first(bits) if bits else <uint32_t>TAKEN_NOTHING)
+        taken.ports[count + 1] = base | (first(second) & 63)
+        taken.ports[count + 2] = base | (first(third) & 63)
         count += 1 + (second != 0) + (third != 0)
+        while unlikely(more):
+            taken.ports[count] = base | first(more)
+            count += 1
+            more = without_first(more)
     taken.at, taken.count = 0, count
     return words
 
 
 cdef int _deliver(domain_t *d, taken_t *taken, uint64_t *words) noexcept nogil:
     """The list; where it ends early, `words` gets back those that are left of it."""
-    cdef uint32_t i = 0, port
+    cdef receiver_t *r = d.receiver
+    cdef entry_t *entries = r.entries
+    cdef uint64_t *pendings = d.shared.evtchn_pending
+    cdef uint64_t *masks = d.shared.evtchn_mask
+    cdef uint32_t count = taken.count, i, port
+    cdef bint traced = d.machine.trace != NULL
     cdef uint64_t pending, mask
-    while i < taken.count:
+    for i in range(count):
         port = taken.ports[i]
-        pending = d.shared.evtchn_pending[port >> 6 & 63]
-        mask = d.shared.evtchn_mask[port >> 6 & 63]
+        pending = pendings[port >> 6 & 63]
+        mask = masks[port >> 6 & 63]
         if unlikely((pending & ~mask) | (mask >> (port & 63) & 1) | (port >> 30)):
             if _arrived(taken, i) and pending & ~mask:
                 words[0] |= _end_list(d, taken)
                 return 0
             if port >> 30 or ((pending | mask) >> (port & 63) & 1 and not _still_wanted(d, port)):
-                i += 1
-                taken.at = i
+                taken.at = i + 1
                 continue
-        i += 1
-        taken.at = i
-        if unlikely(_call(d, port)):
+        taken.at = i + 1
+        if unlikely(_call(d, r, entries, port, traced)):
             return -1
     taken.count = 0
     return 0
@@ -161,9 +183,11 @@ cdef uint64_t _end_list(domain_t *d, taken_t *taken) noexcept nogil:
     return words
 
 
-cdef void _give_back(domain_t *d, taken_t *taken) noexcept nogil:
+cdef void _give_back(domain_t *d) noexcept nogil:
     """Everything that was taken and not delivered is pending again; its words' selector bits are the caller's."""
+    cdef taken_t *taken = d.receiver.taken
     cdef uint64_t bits = taken.bits
+    taken.bits = 0
     while bits:
         _return(d, taken.word << 6 | first(bits))
         bits = without_first(bits)
@@ -180,7 +204,7 @@ cdef void _return(domain_t *d, uint32_t port) noexcept nogil:
 
 
 cdef bint _still_wanted(domain_t *d, uint32_t port) noexcept nogil:
-    """Of a port about to be delivered that has become masked or pending: whether it is to be called now."""
+    """Of a port about to be delivered, which may have become masked or pending: whether it is to be called now."""
     cdef uint64_t bit = <uint64_t>1 << (port & 63)
     if d.shared.evtchn_mask[port >> 6] & bit:
         _return(d, port)

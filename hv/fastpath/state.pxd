@@ -123,25 +123,24 @@ ctypedef struct batch_t:     # of ports whose events are delivered together, at 
     uint32_t room
 
 cdef enum:
-    SPARSE_PORTS = 64 * 3 + 2
+    SPARSE_PORTS = 64 * 5 + 2
     TAKEN_NOTHING = 1 << 30  # in a list of taken ports: a word without any,
     TAKEN_REMOVED = 1 << 31  # and a port that was closed since
 
-ctypedef struct taken_t:     # 2-level: what one scan has taken from `pending` and not delivered yet
-    taken_t *outer           # of the scan that this one interrupts
-    uint64_t bits            # of `word`
+ctypedef struct taken_t:     # of one who receives: what has been taken and is not delivered yet (2-level)
+    taken_t *outer           # of the one that this one interrupts
+    uint64_t bits            # of `word`, some of them delivered; what is closed goes out of it
     uint32_t word
-    uint32_t at              # of the list
+    uint32_t at              # of the list: the next to be delivered
     uint32_t count
     uint32_t ports[SPARSE_PORTS]
 
 ctypedef struct receiver_t:
     entry_t *entries         # one for each port that the ABIs can express
-    taken_t *taken
+    taken_t *taken           # NULL: nobody receives at the moment
     batch_t *batches         # those with ports of this scan, in the order of their first ones
     batch_t *last_batch
-    uint32_t next            # 2-level: the port where the next scan begins
-    uint32_t scans           # that are going on, one inside the other
+    uint32_t last            # 2-level: the port that was delivered last; the next scan begins behind it
     uint32_t head[EVTCHN_FIFO_MAX_QUEUES]       # FIFO: the rest of each queue that was begun; 0: none
 
 ctypedef struct fifo_vcpu_t:

@@ -116,7 +116,12 @@ def machine_description() -> dict[str, str]:
     """What the figures belong to."""
     version = subprocess.run([xen_in_qemu.find_qemu(), "--version"], capture_output=True, text=True).stdout
     qemu = version.splitlines()[0].removeprefix("QEMU emulator version ")
-    return {"cpu": _cpu_model(), "hv": __version__, "qemu": qemu}
+    return {**host_description(), "qemu": qemu}
+
+
+def host_description() -> dict[str, str]:
+    """The machine and the hv that figures belong to."""
+    return {"cpu": _cpu_model(), "hv": __version__}
 
 
 def _cpu_model() -> str:

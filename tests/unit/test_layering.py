@@ -17,6 +17,7 @@ import hv
 
 LAYERS = (
     ("cli",),  # the commands show what debug and testing do
+    ("bench",),  # it measures what testing compares
     ("debug", "testing"),
     ("machine",),
     ("hypercalls", "backends", "builder", "trace"),

@@ -1,0 +1,1 @@
+"""`hv bench`: what is measured, how, and against what."""
