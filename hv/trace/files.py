@@ -50,6 +50,8 @@ def read(path: str) -> Iterator[Event]:
                 rest = rest[end:]
         except DamagedTrace as damage:
             raise ConfigError(f"{path}: damaged: {damage}") from None
+        except (ValueError, IndexError, struct.error) as damage:
+            raise ConfigError(f"{path}: damaged: a record says what none can say ({damage})") from None
     yield from reader.finish()
     if rest:
         raise ConfigError(f"{path}: its last event is cut off: the recording was interrupted")

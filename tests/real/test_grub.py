@@ -153,3 +153,17 @@ def test_two_grubs_on_one_machine(grub: Path) -> None:
             domain.console.send("halt\r")
         machine.run(timeout=30)
         assert [domain.exit_code for domain in domains] == [0, 0]
+
+
+def test_traced_twice_alike(grub: Path, tmp_path: Path) -> None:
+    """Keys from a pipe enter at the same moment of virtual time; what listens changes nothing."""
+    traces = []
+    for name in ("first", "second"):
+        command = [*HV, "trace", str(grub), "--output", str(tmp_path / name), "--timeout", "60"]
+        done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, input=b"ls\rhalt\r", capture_output=True, timeout=90)
+        assert done.returncode == 0
+        traces.append((done.stdout, done.stderr, (tmp_path / name).read_text()))
+    assert traces[0] == traces[1]
+    output, _, trace = traces[0]
+    assert run(grub, keys=b"ls\rhalt\r").stdout == output
+    assert 'console input: "ls\\rhalt\\r", 8 bytes' in trace and "XenStore: DIRECTORY device/vbd" in trace

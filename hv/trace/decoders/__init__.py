@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
+import struct
 from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ _texts: dict[type[Event], Callable[[Any], str]] = {}
 _notes: dict[str, Callable[[Note], str]] = {}
 _note_fields: dict[str, Callable[[Note], dict[str, Any]]] = {}
 _fields: dict[type[Event], Callable[[Any], dict[str, Any]]] = {}
+DAMAGE = (ValueError, KeyError, IndexError, TypeError, struct.error)  # of a file that somebody has changed
 BASE = tuple(field.name for field in dataclasses.fields(Event))
 
 
@@ -67,20 +69,31 @@ def _load() -> None:
 def text(event: Event) -> str:
     """One line about an event, without its time, place and cause."""
     _load()
-    if isinstance(event, Note):
-        found = _notes.get(event.source)
-        return found(event) if found else f"{event.source}: {event.what} {event.data!r}"
-    return _texts[type(event)](event)
+    found = _notes.get(event.source) if isinstance(event, Note) else _texts[type(event)]
+    if found is None:
+        return _plainly(event)
+    try:
+        return found(event)
+    except DAMAGE:
+        return _plainly(event)
+
+
+def _plainly(event: Event) -> str:
+    """What no decoder knows, or what is damaged."""
+    shown = ", ".join(f"{name}={getattr(event, name)!r}" for name in _own_names[event.kind])
+    return f"{event.kind} {shown}"
 
 
 def fields(event: Event) -> dict[str, Any]:
     """What an event's class has beyond what all have, with numbers, text, lists and dictionaries only."""
     _load()
-    if isinstance(event, Note) and event.source in _note_fields:
-        return {"source": event.source, "what": event.what, **_note_fields[event.source](event)}
-    made = _fields.get(type(event))
-    if made is not None:
-        return made(event)
+    try:
+        if isinstance(event, Note) and event.source in _note_fields:
+            return {"source": event.source, "what": event.what, **_note_fields[event.source](event)}
+        if type(event) in _fields:
+            return _fields[type(event)](event)
+    except DAMAGE:
+        pass
     return {name: getattr(event, name) for name in _own_names[event.kind]}
 
 

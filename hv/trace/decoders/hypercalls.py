@@ -18,8 +18,9 @@ def _layouts(event: Hypercall, pieces: tuple[Piece, ...]) -> list[tuple[Piece, A
     by_register: dict[int, Capture] = {c.register: c for c in capture.of_call(event.number, event.registers)}
     found = []
     for piece in pieces:
-        row = by_register[piece.register]
-        found.append((piece, row.nested.element if piece.nested and row.nested else row.layout))
+        row = by_register.get(piece.register)
+        if row is not None:
+            found.append((piece, row.nested.element if piece.nested and row.nested else row.layout))
     return found
 
 

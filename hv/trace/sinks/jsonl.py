@@ -39,7 +39,7 @@ def _plain(value: Any) -> Any:
         return value.decode("latin-1")
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
-    return [_plain(inner) for inner in value]
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else str(value)
 
 
 class Sink:
