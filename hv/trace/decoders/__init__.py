@@ -69,7 +69,9 @@ def _load() -> None:
 def text(event: Event) -> str:
     """One line about an event, without its time, place and cause."""
     _load()
-    found = _notes.get(event.source) if isinstance(event, Note) else _texts[type(event)]
+    found: Callable[[Any], str] | None = _texts.get(type(event))
+    if isinstance(event, Note):
+        found = _notes.get(event.source)
     if found is None:
         return _plainly(event)
     try:
