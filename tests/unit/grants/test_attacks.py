@@ -1,7 +1,7 @@
 """Nobody maps, reads or writes what was not granted to it: a table of attacks, and what Xen answers.
 
-In each row `a` has something, `b` wants it, and `c` is a third domain. A row is a function of the three that returns what
-the attack got; behind every row all three still answer, and nothing of `a` has changed or is held.
+In each row `a` has something, `b` wants it, and `c` is a third domain. A row is a function of the three that returns
+what the attack got; behind every row all three still answer, and nothing of `a` has changed or is held.
 """
 
 from __future__ import annotations
