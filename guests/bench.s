@@ -47,24 +47,37 @@
 #   BENCH mmuext_invlpg_local n=1024 ns=111387 chk=0
 #   BEGIN mmuext_new_baseptr n=256
 #   BENCH mmuext_new_baseptr n=256 ns=27866 chk=0
+#   BEGIN grant_copy_4096_bytes n=1024
+#   BENCH grant_copy_4096_bytes n=1024 ns=113691 chk=0
+#   BEGIN grant_copy_64_bytes n=1024
+#   BENCH grant_copy_64_bytes n=1024 ns=113691 chk=0
+#   BEGIN grant_map_and_unmap_single n=1024
+#   BENCH grant_map_and_unmap_single n=1024 ns=226587 chk=0
+#   BEGIN grant_map_and_unmap_32_a_call n=1024
+#   BENCH grant_map_and_unmap_32_a_call n=1024 ns=13682 chk=0
+#   BEGIN grant_map_touch_and_unmap n=1024
+#   BENCH grant_map_touch_and_unmap n=1024 ns=228634 chk=0
 #   BEGIN undefined_instruction_bounced_and_back n=512
-#   BENCH undefined_instruction_bounced_and_back n=512 ns=106139 chk=512
+#   BENCH undefined_instruction_bounced_and_back n=512 ns=106138 chk=512
 #   BEGIN page_fault_bounced_and_back n=512
 #   BENCH page_fault_bounced_and_back n=512 ns=106650 chk=512
 #   BEGIN mov_from_cr0_emulated n=512
-#   BENCH mov_from_cr0_emulated n=512 ns=52634 chk=512
+#   BENCH mov_from_cr0_emulated n=512 ns=52635 chk=512
 #   BEGIN cpuid_by_forced_emulation n=1024
 #   BENCH cpuid_by_forced_emulation n=1024 ns=107291 chk=268452864
 #   BEGIN user_system_call_and_back n=256
-#   BENCH user_system_call_and_back n=256 ns=53224 chk=256
+#   BENCH user_system_call_and_back n=256 ns=53225 chk=256
 #   BEGIN alu_loop_of_4_instructions n=131072
 #   BENCH alu_loop_of_4_instructions n=131072 ns=393242 chk=131072
 
         .include "guest.inc"
+        .include "grants.inc"
         guest   "bench"
         use_shared_info
+        use_grants
 
         .set    PORTS, 64
+        .set    GRANTS, 32
         .set    BATCH, 64
         .set    USER_CODE, 0x400000
         .set    USER_PAGE_RO, _PAGE_PRESENT | _PAGE_USER | _PAGE_ACCESSED
@@ -101,6 +114,14 @@
         mov     $EVTCHNOP_send, %edi
         mov     $\port, %rsi
         call_xen event_channel_op
+        add     %rax, %r13
+        .endm
+
+        .macro  call_grants command, operations, count=1
+        mov     $GNTTABOP_\command, %edi
+        mov     $\operations, %rsi
+        mov     $\count, %edx
+        call_xen grant_table_op
         add     %rax, %r13
         .endm
 
@@ -256,6 +277,49 @@ main:
         row     mmuext_new_baseptr, 1, 3
         mmuext  new_baseptr
         end_row mmuext_new_baseptr
+
+# Grants: this domain grants a page to itself, and maps or copies it as any other would.
+
+        call    make_grants
+        .irp    size, 4096, 64
+        movw    $\size, copy + gnttab_copy_len
+        row     grant_copy_\size\()_bytes, 1, 1
+        call_grants copy, copy
+        movswq  copy + gnttab_copy_status, %rax
+        add     %rax, %r13
+        end_row grant_copy_\size\()_bytes
+        .endr
+        row     grant_map_and_unmap_single, 1, 1
+        call_grants map_grant_ref, maps
+        mov     maps + gnttab_map_grant_ref_handle, %eax
+        mov     %eax, unmaps + gnttab_unmap_grant_ref_handle
+        call_grants unmap_grant_ref, unmaps
+        movswq  unmaps + gnttab_unmap_grant_ref_status, %rax
+        add     %rax, %r13
+        end_row grant_map_and_unmap_single
+        row     grant_map_and_unmap_32_a_call, GRANTS, 1
+        call_grants map_grant_ref, maps, GRANTS
+        xor     %ecx, %ecx
+        xor     %edx, %edx
+1:      mov     maps + gnttab_map_grant_ref_handle(%rcx), %eax
+        mov     %eax, unmaps + gnttab_unmap_grant_ref_handle(%rdx)
+        add     $sizeof_gnttab_map_grant_ref, %ecx
+        add     $sizeof_gnttab_unmap_grant_ref, %edx
+        cmp     $GRANTS * sizeof_gnttab_map_grant_ref, %ecx
+        jb      1b
+        call_grants unmap_grant_ref, unmaps, GRANTS
+        movswq  unmaps + (GRANTS - 1) * sizeof_gnttab_unmap_grant_ref + gnttab_unmap_grant_ref_status, %rax
+        add     %rax, %r13
+        end_row grant_map_and_unmap_32_a_call
+        row     grant_map_touch_and_unmap, 1, 1
+        call_grants map_grant_ref, maps
+        mov     maps + gnttab_map_grant_ref_handle, %eax
+        mov     %eax, unmaps + gnttab_unmap_grant_ref_handle
+        movb    $1, grant_windows
+        call_grants unmap_grant_ref, unmaps
+        movswq  unmaps + gnttab_unmap_grant_ref_status, %rax
+        add     %rax, %r13
+        end_row grant_map_touch_and_unmap
 
 # Traps
 
@@ -535,6 +599,38 @@ on_upcall:
         pop     %rax
         hypervisor_iret
 
+# Grants ------------------------------------------------------------------------------------------------------------
+
+# GRANTS entries for the page `page_a`, from FIRST_GRANT on, and an operation on each.
+        .set    FIRST_GRANT, GNTTAB_NR_RESERVED_ENTRIES
+make_grants:
+        call    map_grant_table
+        call    own_domid
+        mov     %eax, %edx
+        mov     %dx, copy + gnttab_copy_source_domid
+        mov     $page_b, %rdi
+        call    virt_to_mfn
+        mov     %rax, copy + gnttab_copy_dest_u_gmfn
+        mov     $FIRST_GRANT, %edi
+        mov     $maps, %rbx
+        mov     $unmaps, %rbp
+        mov     $grant_windows, %r8
+1:      mov     $page_a, %rsi
+        mov     $GTF_permit_access, %ecx
+        call    grant_page
+        mov     %r8, gnttab_map_grant_ref_host_addr(%rbx)
+        movl    $GNTMAP_host_map, gnttab_map_grant_ref_flags(%rbx)
+        mov     %edi, gnttab_map_grant_ref_ref(%rbx)
+        mov     %dx, gnttab_map_grant_ref_dom(%rbx)
+        mov     %r8, gnttab_unmap_grant_ref_host_addr(%rbp)
+        add     $sizeof_gnttab_map_grant_ref, %rbx
+        add     $sizeof_gnttab_unmap_grant_ref, %rbp
+        add     $PAGE_SIZE, %r8
+        inc     %edi
+        cmp     $FIRST_GRANT + GRANTS, %edi
+        jb      1b
+        ret
+
 # Traps -------------------------------------------------------------------------------------------------------------
 
 on_undefined:                                   # behind ud2
@@ -607,6 +703,16 @@ loopback:                                       # struct evtchn_bind_interdomain
         extended new_baseptr, MMUEXT_NEW_BASEPTR
         extended user_base, MMUEXT_NEW_USER_BASEPTR
 
+copy:                                           # struct gnttab_copy: from the grant, to a page of our own
+        .quad   FIRST_GRANT
+        .word   0, 0
+        .balign 8
+        .quad   0
+        .word   DOMID_SELF, 0
+        .balign 8
+        .word   0, GNTCOPY_source_gref, 0
+        .balign 8
+
         .balign PAGE_SIZE
 user_code:
         syscall
@@ -618,6 +724,8 @@ user_code:
 window: .skip   PAGE_SIZE
 page_a: .skip   PAGE_SIZE
 page_b: .skip   PAGE_SIZE
+grant_windows:
+        .skip   GRANTS * PAGE_SIZE
 l1:     .skip   PAGE_SIZE
 user_l4:
         .skip   PAGE_SIZE
@@ -633,6 +741,8 @@ batch:  .skip   BATCH * sizeof_multicall_entry
 updates:
         .skip   BATCH * sizeof_mmu_update
 ports:  .skip   4 * PORTS
+maps:   .skip   GRANTS * sizeof_gnttab_map_grant_ref
+unmaps: .skip   GRANTS * sizeof_gnttab_unmap_grant_ref
 entry_a:
         .skip   8
 entry_b:

@@ -115,24 +115,13 @@ cdef void free_frame(machine_t *m, uint64_t mfn) noexcept nogil:
     memset(frame_pointer(m, mfn), 0, PAGE_SIZE)
 
 
-cdef int get_page(domain_t *d, uint64_t mfn) noexcept nogil:
-    """Take a reference: 0, or -EINVAL for a frame that is not the domain's."""
-    if not owns(d, mfn) or d.machine.frames[mfn].count == <uint32_t>-1:
-        return -XEN_EINVAL
-    d.machine.frames[mfn].count += 1
-    return 0
-
-
-cdef void put_page(machine_t *m, uint64_t mfn) noexcept nogil:
+cdef void last_reference_gone(machine_t *m, uint64_t mfn) noexcept nogil:
     cdef uint32_t i, owner = m.frames[mfn].owner
-    assert m.frames[mfn].count > 0
-    m.frames[mfn].count -= 1
-    if m.frames[mfn].count == 0:
-        free_frame(m, mfn)
-        for i in range(m.nr_domains):       # nobody's TLB may still reach it
-            request_flush(m.domains[i])
-            if m.domains[i].domid + 1 == owner:
-                m.domains[i].nr_pages -= 1  # until now it counted, given back or not
+    free_frame(m, mfn)
+    for i in range(m.nr_domains):           # nobody's TLB may still reach it
+        request_flush(m.domains[i])
+        if m.domains[i].domid + 1 == owner:
+            m.domains[i].nr_pages -= 1      # until now it counted, given back or not
 
 
 cdef int release_page(domain_t *d, uint64_t mfn) noexcept nogil:

@@ -30,7 +30,7 @@ cdef xen_grant_entry_v2 *_v2(grant_table_t *t, uint32_t ref) noexcept nogil:
 
 cdef void entry_written(grant_table_t *t, uint32_t ref) noexcept nogil:
     """The table is the guest's memory, and may even hold code."""
-    frame_written(t.domain.machine, t.mfns[ref * t.ops.entry_size >> PAGE_SHIFT])
+    frame_written(t.domain.machine, t.mfns[ref << t.ops.entry_shift >> PAGE_SHIFT])
 
 
 cdef void clear_status(grant_table_t *t, uint32_t ref, uint16_t flags) noexcept nogil:
@@ -149,7 +149,7 @@ cdef void _swap_v2(grant_table_t *t, uint32_t a, uint32_t b) noexcept nogil:
 
 
 ops_v1.version = 1
-ops_v1.entry_size = sizeof(xen_grant_entry_v1)
+ops_v1.entry_shift = 3
 ops_v1.header = _header_v1
 ops_v1.status = _status_v1
 ops_v1.frame = _frame_v1
@@ -160,7 +160,7 @@ ops_v1.set_status = _set_status_v1
 ops_v1.swap = _swap_v1
 
 ops_v2.version = 2
-ops_v2.entry_size = sizeof(xen_grant_entry_v2)
+ops_v2.entry_shift = 4
 ops_v2.header = _header_v2
 ops_v2.status = _status_v2
 ops_v2.frame = _frame_v2

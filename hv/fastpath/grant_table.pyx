@@ -59,10 +59,6 @@ cdef void free_table(grant_table_t *t) noexcept nogil:
     free(t)
 
 
-cdef uint32_t nr_entries(const grant_table_t *t) noexcept nogil:
-    return t.nr_frames * PAGE_SIZE // t.ops.entry_size
-
-
 cdef int _populate_status(grant_table_t *t, uint32_t frames) noexcept nogil:
     cdef uint64_t mfn
     while t.nr_status_frames < _status_frames(frames):

@@ -63,10 +63,22 @@ cdef int walk(vcpu_t *v, uint64_t root, uint64_t va, int access, bint user, walk
 cdef uint64_t active_root(vcpu_t *v) noexcept nogil
 cdef int read_pages(vcpu_t *v, void *to, uint64_t va, uint64_t size) noexcept nogil
 cdef int write_pages(vcpu_t *v, uint64_t va, const void *source, uint64_t size) noexcept nogil
-cdef uint8_t *frame_pointer(machine_t *m, uint64_t mfn) noexcept nogil
-cdef bint owns(domain_t *d, uint64_t mfn) noexcept nogil
-cdef void frame_written(machine_t *m, uint64_t mfn) noexcept nogil
+cdef void code_written(machine_t *m, uint64_t mfn) noexcept nogil
 cdef void set_code_listener(void (*listener)(machine_t *, uint64_t) noexcept nogil) noexcept
+
+
+cdef inline uint8_t *frame_pointer(machine_t *m, uint64_t mfn) noexcept nogil:
+    return m.ram + (mfn << PAGE_SHIFT)
+
+
+cdef inline bint owns(domain_t *d, uint64_t mfn) noexcept nogil:
+    return mfn < d.machine.nr_frames and d.machine.frames[mfn].owner == d.domid + 1
+
+
+cdef inline void frame_written(machine_t *m, uint64_t mfn) noexcept nogil:
+    """hv, a backend or another domain has written the frame: translated code of it is stale."""
+    if m.frames[mfn].code:
+        code_written(m, mfn)
 
 
 cdef inline seen_t *seen_range(vcpu_t *v, uint64_t va, uint64_t size) noexcept nogil:

@@ -26,18 +26,9 @@ cdef void set_code_listener(void (*listener)(machine_t *, uint64_t) noexcept nog
     _code_listener = listener
 
 
-cdef uint8_t *frame_pointer(machine_t *m, uint64_t mfn) noexcept nogil:
-    return m.ram + (mfn << PAGE_SHIFT)
-
-
-cdef bint owns(domain_t *d, uint64_t mfn) noexcept nogil:
-    return mfn < d.machine.nr_frames and d.machine.frames[mfn].owner == d.domid + 1
-
-
-cdef void frame_written(machine_t *m, uint64_t mfn) noexcept nogil:
-    """hv, a backend or another domain has written the frame: translated code of it is stale."""
-    if m.frames[mfn].code:
-        _code_listener(m, mfn)
+cdef void code_written(machine_t *m, uint64_t mfn) noexcept nogil:
+    """A frame was written that some instance has translated."""
+    _code_listener(m, mfn)
 
 
 cdef uint64_t active_root(vcpu_t *v) noexcept nogil:
@@ -129,7 +120,7 @@ cdef int _leaf(domain_t *d, uint64_t *slot, uint64_t entry, uint64_t rights, uin
     cdef uint64_t mfn = (entry & ADDRESS_MASK) >> PAGE_SHIFT
     if not owns(d, mfn) and not may_reach(d, mfn, entry & PTE_RW != 0):
         return _fail(w, PF_PRESENT | PF_RESERVED, access, user, 1)
-    if d.machine.frames[mfn].flags & FRAME_GRANTED:
+    if access != ACCESS_LOOK and d.machine.frames[mfn].flags & FRAME_GRANTED:
         d.granted_in_tlb = 1
     if user and not rights & PTE_USER:
         return _fail(w, PF_PRESENT, access, user, 1)

@@ -219,7 +219,7 @@ ctypedef struct foreign_t:   # references that a domain holds on one frame of an
 # How grants are written down: one table for each version, chosen by GNTTABOP_set_version. A ref is one of the table.
 ctypedef struct grant_ops_t:
     uint32_t version
-    uint32_t entry_size
+    uint32_t entry_shift     # log2 of its size
     xen_grant_entry_header *(*header)(grant_table_t *t, uint32_t ref) noexcept nogil
     uint16_t *(*status)(grant_table_t *t, uint32_t ref) noexcept nogil         # where reading and writing are noted
     uint64_t (*frame)(grant_table_t *t, uint32_t ref) noexcept nogil
