@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Callable
@@ -44,3 +45,13 @@ def xen_headers(request: pytest.FixtureRequest, debian_package: Callable[[str], 
     wanted = request.node.path.is_relative_to(TESTS / "abi") and request.node.path.name == "test_against_headers.py"
     if wanted and "HV_XEN_HEADERS" not in os.environ and not Path("/usr/include/xen/xen.h").exists():
         os.environ["HV_XEN_HEADERS"] = str(debian_package("libxen-dev") / "usr/include")
+
+
+@pytest.fixture(scope="session")
+def libslirp(debian_package: Callable[[str], Path]) -> None:
+    """The library of gateways: the host's, else that of Debian's package."""
+    try:
+        ctypes.CDLL("libslirp.so.0")
+    except OSError:
+        library = next(debian_package("libslirp0").glob("usr/lib/*/libslirp.so.0"))
+        os.environ["HV_LIBSLIRP"] = str(library)

@@ -13,16 +13,16 @@ from hv.builder import initramfs
 
 PROMPT = "<%>"
 DRIVERS = {"xen_blkfront": "drivers/block/xen-blkfront.ko", "xen_netfront": "drivers/net/xen-netfront.ko"}
-INIT = MOUNTS + "mkdir -p /mnt; {drivers}\nstty -echo; export PS1='" + PROMPT + "'; exec sh\n"
+SHELL = f"stty -echo; export PS1='{PROMPT}'; exec sh\n"
 
 
-def ramdisk(kernel: Path, busybox: bytes, parameters: str = "") -> bytes:
+def ramdisk(kernel: Path, busybox: bytes, parameters: str = "", script: str = SHELL) -> bytes:
     """With the modules that belong to the kernel of that path, which lies in its unpacked package."""
     modules = next(kernel.parents[1].glob("lib/modules/*/kernel"))
     drivers = [f"insmod /{name}.ko {parameters if name == 'xen_blkfront' else ''}" for name in DRIVERS]
     return initramfs.archive(
         [
-            initramfs.program("init", INIT.replace("{drivers}", "; ".join(drivers)).encode()),
+            initramfs.program("init", "\n".join((MOUNTS, "mkdir -p /mnt", *drivers, script)).encode()),
             initramfs.program("bin/busybox", busybox),
             initramfs.link("bin/sh", "busybox"),
             initramfs.character_device("dev/console", 5, 1),

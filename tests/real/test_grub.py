@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from guest_kit import ENVIRONMENT, HV, ROOT
+from linux_devices import ramdisk
 
 import hv
+from hv.builder import bzimage
 
 BEFORE_PROMPT = 19_000_000  # ns of virtual time; the prompt comes 0.7 ms later
 
@@ -167,3 +169,47 @@ def test_traced_twice_alike(grub: Path, tmp_path: Path) -> None:
     output, _, trace = traces[0]
     assert run(grub, keys=b"ls\rhalt\r").stdout == output
     assert 'console input: "ls\\rhalt\\r", 8 bytes' in trace and "XenStore: DIRECTORY device/vbd" in trace
+
+
+def test_a_disk(grub: Path, tmp_path: Path) -> None:
+    """GRUB's own driver, a ring of one page: it lists a file system and reads from it, and leaves the disk again."""
+    (tmp_path / "tree/boot").mkdir(parents=True)
+    (tmp_path / "tree/hello.txt").write_text("a word from the disk\n")
+    image = tmp_path / "disk.img"
+    command = ["mke2fs", "-q", "-t", "ext4", "-d", tmp_path / "tree", image, "8M"]
+    subprocess.run(command, check=True, capture_output=True)
+    with hv.Machine() as machine:
+        domain = machine.create(grub, disks=[f"{image},raw,xvda,r"])
+        domain.console.expect("grub> ")
+        domain.console.send("ls\r")
+        domain.console.expect("(xen/xvda)")
+        domain.console.expect("grub> ")
+        domain.console.send("ls (xen/xvda)/\r")
+        domain.console.expect("boot/ hello.txt")
+        domain.console.expect("grub> ")
+        domain.console.send("cat (xen/xvda)/hello.txt\r")
+        domain.console.expect("a word from the disk")
+        domain.console.send("halt\r")
+        machine.run(timeout=30)
+        assert (domain.reason, domain.devices[0].error) == ("powered off", None)
+        assert not machine.domain0.guest.mapped_grants()
+
+
+def test_boots_linux_from_a_disk(grub: Path, linux_cloud: Path, busybox: bytes, tmp_path: Path) -> None:
+    """GRUB loads a kernel and its ramdisk and becomes Linux, which mounts the disk that it came from."""
+    tree, image = tmp_path / "tree", tmp_path / "disk.img"
+    tree.mkdir()
+    kernel = bzimage.kernel(linux_cloud.read_bytes())  # GRUB knows no LZ4, and its own XZ is slow
+    (tree / "vmlinux").write_bytes(kernel)
+    (tree / "initrd").write_bytes(ramdisk(linux_cloud, busybox))
+    command = ["mke2fs", "-q", "-t", "ext4", "-d", tree, image, f"{len(kernel) // 2**20 + 32}M"]
+    subprocess.run(command, check=True, capture_output=True)
+    with hv.Machine() as machine:
+        domain = machine.create(grub, memory="256M", disks=[f"{image},raw,xvda,r"])
+        for line in ("set root=(xen/xvda)", "linux /vmlinux console=hvc0 quiet", "initrd /initrd", "boot"):
+            domain.console.expect("grub> ", timeout=60)
+            domain.console.send(f"{line}\r")
+        domain.console.expect("<%>", timeout=120)
+        domain.console.send("mount -t ext4 -o ro /dev/xvda /mnt; ls /mnt\r")
+        domain.console.expect("vmlinux")
+        assert domain.devices[0].error is None

@@ -15,6 +15,7 @@ from hv.backends.gateway import Gateway, allowed
 from hv.backends.packet import Packet
 from hv.backends.switch import Switch
 
+pytestmark = pytest.mark.usefixtures("libslirp")
 GUEST, GATEWAY, DNS = (bytes((10, 0, 2, last)) for last in (15, 2, 3))
 ELSEWHERE = bytes((8, 8, 8, 8))
 MAC = bytes.fromhex("00163e000001")
