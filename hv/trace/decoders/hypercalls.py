@@ -15,6 +15,8 @@ from hv.trace.records import Piece
 
 def _layouts(event: Hypercall, pieces: tuple[Piece, ...]) -> list[tuple[Piece, Any]]:
     """Each piece of memory with the layout of what is there."""
+    if not pieces:
+        return []
     by_register: dict[int, Capture] = {c.register: c for c in capture.of_call(event.number, event.registers)}
     found = []
     for piece in pieces:
