@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from hv.trace import decoders
-from hv.trace.events import Event, Failsafe, GuestException, Iret, SystemCall, Upcall
+from hv.trace.events import Event, Failsafe, GuestException, Iret, SystemCall, TimerFired, Upcall
 
 BREAKS = (Upcall, GuestException, SystemCall, Failsafe, Iret)  # the guest goes on: nothing is under way any more
 DEEPEST = 6
@@ -31,7 +31,7 @@ class Indentation:
         if isinstance(event, BREAKS):
             self._around.clear()
             return 0
-        while self._around and self._around[-1] != event.cause:
+        while self._around and (self._around[-1] != event.cause or isinstance(event, TimerFired)):
             self._around.pop()
         self._around.append(event.id)
         return min(len(self._around) - 1, DEEPEST)
