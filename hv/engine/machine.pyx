@@ -982,7 +982,8 @@ cdef class GuestDomain:
     def register_runstate_area(self, uint32_t vcpu, uint32_t caller, uint64_t va):
         """Keep a vCPU's run state up to date at an address; 0 ends that. Written at once as the caller sees memory."""
         cdef vcpu_t *v = self._vcpu(vcpu)
-        cdef xen_vcpu_runstate_info info = v.runstate
+        cdef xen_vcpu_runstate_info info
+        memcpy(&info, &v.runstate, sizeof(info))
         v.runstate_area = va
         if vcpu != caller:
             runstate_now(v, &info)

@@ -14,7 +14,7 @@ Behaviour: Xen 4.17, common/sched/core.c (vcpu_runstate_change, vcpu_wake, vcpu_
 arch/x86/domain.c (update_runstate_area) and arch/x86/time.c (__update_vcpu_system_time).
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memcpy, memset
 from xen_abi cimport *
 from hv.fastpath.memory cimport copy_to_guest
 from hv.fastpath.now cimport system_time
@@ -93,7 +93,7 @@ cdef void _change(vcpu_t *v, int state) noexcept nogil:
 cdef void runstate_now(const vcpu_t *v, xen_vcpu_runstate_info *info) noexcept nogil:
     """The run state with the time in it that has passed since its last change."""
     cdef uint64_t now = system_time(v.domain.machine)
-    info[0] = v.runstate
+    memcpy(info, &v.runstate, sizeof(info[0]))      # with its padding, which guests can read: no assignment
     if now > info.state_entry_time:
         info.time[info.state] += now - info.state_entry_time
 
@@ -114,11 +114,12 @@ cdef void switch_cpu(machine_t *m, vcpu_t *to) noexcept nogil:
 
 cdef void _write_runstate(vcpu_t *v) noexcept nogil:
     """With VMASST_TYPE_runstate_update_flag, the flag is set before and cleared behind the copy."""
-    cdef xen_vcpu_runstate_info info = v.runstate
+    cdef xen_vcpu_runstate_info info
     cdef uint8_t *flag = <uint8_t *>&info + UPDATE_FLAG_AT
     cdef bint flagged = v.domain.vm_assist >> VMASST_TYPE_runstate_update_flag & 1
     if not v.runstate_area:
         return
+    memcpy(&info, &v.runstate, sizeof(info))
     if flagged:
         flag[0] |= 0x80
         copy_to_guest(v, v.runstate_area + UPDATE_FLAG_AT, flag, 1)
