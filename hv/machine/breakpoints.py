@@ -34,6 +34,7 @@ from hv.machine.stops import (
     Stop,
     UpcallHit,
 )
+from hv.machine.store_breakpoints import StoreBreakpoints
 from hv.trace import words
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Breakpoints:
         self._internal = itertools.count(1 << 31)  # a debugger's own, which nobody lists
         self._version = 0
         self._armed: dict[int, int] = {}  # domid -> version
+        self._store = StoreBreakpoints(machine, self)
         self._noted: list[tuple[Breakpoint, Domain, str]] = []
 
     def __iter__(self) -> Iterator[Breakpoint]:
@@ -168,6 +170,17 @@ class Breakpoints:
         made.seen = self._memory(made, self._of(domain), 0)
         return made
 
+    def store(self, path: str, domain: Domain | None = None, **options: Any) -> Breakpoint:
+        """When XenStore has served a request about a node or one below it, or a watch event names it.
+
+        A relative path is below the domain's own directory.
+        """
+        if not path or " " in path:
+            raise ConfigError(f"{path!r} is no path of XenStore: write it as /local/domain/1/data or data")
+        made = self._add((), 0, 0, domain, f"xenstore {path}", **options)
+        self._store.add(made, path)
+        return made
+
     def host(self, text: str, domain: Domain | None = None, **options: Any) -> Breakpoint:
         """One that hv's own side hits by `note`."""
         return self._add((), 0, 0, domain, text, **options)
@@ -226,6 +239,7 @@ class Breakpoints:
 
     def changed(self) -> None:
         """A field of one was changed."""
+        self._store.keep(list(self._rows.values()))
         self._version += 1
 
     # --- the engine's side

@@ -1,7 +1,7 @@
 """Looking closer changes nothing: every bundled guest, stepped or full of breakpoints, is as in a free run.
 
-What is compared: output, exit code, the clock, and at each end of a boot the registers, run states, counts of
-hypercalls, exceptions and upcalls, and the latest of them with their times.
+What is compared: the whole trace, byte for byte, output, exit code, the clock, and at each end of a boot the registers,
+run states, counts of hypercalls, exceptions and upcalls, and the latest of them with their times.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,9 @@ def picture(domain: hv.Domain) -> dict[str, Any]:
 def observed(image: Path, drive: Drive) -> tuple[Any, ...]:
     """Everything that a run may not change, at each end of a boot."""
     ends: list[dict[str, Any]] = []
+    trace: list[bytes] = []
     with hv.Machine() as machine:
+        machine.trace.subscribe_raw(trace.append)
         domain = machine.create(image, **MADE_FOR[image.name])
         conclude = domain.conclude
 
@@ -46,7 +48,8 @@ def observed(image: Path, drive: Drive) -> tuple[Any, ...]:
 
         domain.conclude = recording  # type: ignore[method-assign]
         drive(machine)
-        return domain.exit_code, domain.console.output, domain.crash_report, machine.now_ns, ends
+        result = domain.exit_code, domain.console.output, domain.crash_report, machine.now_ns, ends
+    return *result, b"".join(trace)
 
 
 def freely(machine: hv.Machine) -> None:
@@ -103,7 +106,7 @@ def stops_everywhere(machine: hv.Machine) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_nobody_notices(name: str, images: Path) -> None:
     free = observed(images / name, freely)
-    assert free[4]
+    assert free[4] and free[5]
     for drive in (stepped, full_of_breakpoints, stops_everywhere):
         assert observed(images / name, drive) == free, drive.__name__
 

@@ -69,11 +69,16 @@ def _exception(session: Session, text: str, options: dict[str, Any]) -> Breakpoi
     return session.machine.breakpoints.exception(vector, session.domain, **options)
 
 
+def _store(session: Session, text: str, options: dict[str, Any]) -> Breakpoint:
+    return session.machine.breakpoints.store(text, session.domain, **options)
+
+
 WHAT: dict[str, Maker] = {  # the first word of `break`; anything else is a location
     "hypercall": _hypercall,
     "event": _event,
     "upcall": _upcall,
     "exception": _exception,
+    "xenstore": _store,
 }
 
 
@@ -138,13 +143,14 @@ COMMANDS = (
     Command(
         "break",
         ("b", "br"),
-        "[LOCATION | hypercall NAME... | event [PORT] | upcall [PORT] | exception [VECTOR]] [if EXPRESSION]",
-        "Stop where something happens, if EXPRESSION is not 0 then.\n"
+        "[LOCATION | hypercall NAME... | event [PORT] | upcall [PORT] | exception [VECTOR] | xenstore PATH]",
+        "Stop where something happens; if EXPRESSION behind that: only if it is not 0 then.\n"
         "LOCATION is an expression: main, main+0x10, *0xffffffff80000000; without one it is here.\n"
         "break hypercall NAME[.OPERATION] [after]   before it is made, or when it has its result\n"
         "break event 3                              when the port becomes pending\n"
         "break upcall 3                             when the event callback is entered while it is pending\n"
         "break exception #PF if address < 0x1000    when it enters the guest; the vector's number will do\n"
+        "break xenstore control/shutdown            when a request or watch event is about the node, or one below\n"
         "break hypercall sched_op.SCHEDOP_poll after if result != 0",
         break_,
         "break",

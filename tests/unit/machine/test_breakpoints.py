@@ -327,3 +327,29 @@ def test_setting_registers(machine: hv.Machine) -> None:
 def test_registers_that_cannot_be_set(name: str, value: int, error: type[Exception], machine: hv.Machine) -> None:
     with pytest.raises(error):
         machine.domains[0].guest.set_register(0, name, value)
+
+
+def test_xenstore() -> None:
+    with hv.Machine() as machine:
+        domain = machine.create("store")
+        machine.breakpoints.store("data")
+        machine.breakpoints.store("/local/domain/1/control/shutdown", domain)
+        found = stops(machine)
+        assert domain.exit_code == 0
+    texts = [stop.text for stop in found]
+    assert all(isinstance(stop, HostHit) for stop in found)
+    assert texts[0].startswith("breakpoint 1: XenStore: WRITE data/greeting") and ", answer: WRITE = OK" in texts[0]
+    assert any("watch event control/shutdown" in text and text.startswith("breakpoint 2") for text in texts)
+
+
+def test_xenstore_asked_by_a_tool() -> None:
+    with hv.Machine() as machine:
+        domain = machine.create("store")
+        machine.breakpoints.at("main", once=True)
+        assert machine.run(timeout=20) == "stopped"
+        made = machine.breakpoints.store("data")
+        machine.xenstore.write(f"/local/domain/{domain.domid}/data/x", b"1")
+        assert machine.run(timeout=20) == "stopped"
+        assert machine.stopped is not None and "data/x" in machine.stopped.text
+        machine.breakpoints.delete(made)
+        assert stops(machine) == []
