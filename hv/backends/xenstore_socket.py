@@ -46,6 +46,7 @@ class Client:
         self._service = service
         self._receive = endpoint.recv
         self._send = endpoint.send
+        self._handle = service.backend.store.handle
         self._decoder = Decoder()
         self._unsent = b""
 
@@ -60,17 +61,21 @@ class Client:
         if not data:
             self._service.drop(self)
             return
-        handle, connection = self._service.backend.store.handle, self.connection
+        handle, connection = self._handle, self.connection
         try:
             for packet in self._decoder.feed(data):
                 handle(connection, packet)
         except ProtocolError:
             self.send()
             self._service.drop(self)
+            return
+        self.send()
 
     def send(self) -> bool:
         """Send what waits, as far as it goes; whether anything went."""
-        data = self._unsent + self.connection.drain() if self._unsent else self.connection.drain()
+        data = self.connection.drain()
+        if self._unsent:
+            data = self._unsent + data
         if not data:
             return False
         try:
@@ -133,7 +138,8 @@ class SocketService:
                 client.send()
             if not client.waits_to_write:
                 client.serve()
-            self.backend.flush()
+            if self.backend.store.busy:
+                self.backend.flush()
         return others
 
     def poll(self) -> None:

@@ -46,9 +46,11 @@ class Access:
         Raises EINVAL, ENOENT or EACCES.
         """
         path = absolute(name, self.connection.base)
-        node = self._find(path, wanted)
+        node = self.view.get(path) if self.connection.privileged else None
         if node is None:
-            raise XenStoreError("ENOENT")
+            node = self._find(path, wanted)
+            if node is None:
+                raise XenStoreError("ENOENT")
         return path, node
 
     def _find(self, path: str, wanted: int) -> Node | None:
@@ -108,7 +110,7 @@ class Access:
         self._count(old[0].domid, -1)
         self._count(permissions[0].domid, 1)
         self.view.put(path, node.replaced(node.value, permissions, generation))
-        self._fire(path, old=old)
+        self._fire(path, False, old)
 
     def remove(self, name: str) -> None:
         """Delete a subtree. A missing node is fine where its parent exists, else ENOENT."""
@@ -158,7 +160,7 @@ class Access:
         assert above is not None
         for path, gone, holder in self._bottom_up(root, node, above):
             view.remove(path)
-            self._fire(path, path != root, node=gone, above=holder)
+            self._fire(path, path != root, None, gone, holder)
             self._count(gone.permissions[0].domid, -1)
         generation = view.next_generation()
         above = above.replaced(above.value, self.state.rewritten(above), generation)

@@ -24,6 +24,7 @@ from hv.core.xenstore.quotas import Quotas
 from hv.core.xenstore.wire import Packet, encode
 
 if TYPE_CHECKING:
+    from hv.core.xenstore.access import Access
     from hv.core.xenstore.transactions import Transaction
     from hv.core.xenstore.watches import Watch
 
@@ -87,6 +88,7 @@ class Connection:
         "_pending",
         "_resumed",
         "_unsent",
+        "access",
         "base",
         "domain",
         "domid",
@@ -116,6 +118,7 @@ class Connection:
         self.target: int | None = None
         self.serial = serial  # watches fire in the order of connecting
         self.ignored = False
+        self.access: Access | None = None  # of its requests outside transactions
         self.watches: dict[tuple[str, bytes], Watch] = {}
         self.transactions: dict[int, Transaction] = {}
         self.last_transaction = 0
@@ -183,6 +186,8 @@ class Connection:
 
     def drain(self) -> bytes:
         """Remove and return all that is still to be sent."""
+        if len(self._output) == 1 and not self._unsent:  # what nearly always waits: one reply
+            return encode(self._pop())
         first = self.next_bytes()
         return first + b"".join(map(encode, self.take()[1:]))
 

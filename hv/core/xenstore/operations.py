@@ -314,6 +314,15 @@ OPERATIONS = (
 # fmt: on
 
 
+Handler = Callable[..., bytes]
+Dispatch = dict[int, tuple[shape.Shape, bool, InTransaction, Handler]]
+
+
+def dispatch() -> Dispatch:
+    """What serving a request needs of its row, by number."""
+    return {row.number: (row.shape, row.privileged, row.in_transaction, row.handler) for row in OPERATIONS}
+
+
 def by_number() -> dict[int, Operation]:
-    """The table that dispatch needs."""
+    """The rows by their numbers."""
     return {row.number: row for row in OPERATIONS}

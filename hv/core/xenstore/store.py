@@ -23,7 +23,7 @@ from hv.core.xenstore.access import Access
 from hv.core.xenstore.connection import Cause, Connection, Domain
 from hv.core.xenstore.domain_operations import close_domain, introduced, open_domain
 from hv.core.xenstore.errors import XenStoreError
-from hv.core.xenstore.operations import InTransaction, by_number
+from hv.core.xenstore.operations import InTransaction, by_number, dispatch
 from hv.core.xenstore.paths import absolute
 from hv.core.xenstore.permissions import Permission
 from hv.core.xenstore.quotas import Quotas
@@ -33,6 +33,7 @@ from hv.core.xenstore.watches import RELEASE_DOMAIN
 from hv.core.xenstore.wire import Packet
 
 _DOMID_FIRST_RESERVED = 0x7FF0
+_REFUSED, _IGNORED = InTransaction.REFUSED, InTransaction.IGNORED
 
 
 def _is_domid(domid: int) -> bool:
@@ -45,6 +46,7 @@ class Store:
     def __init__(self, domain_exists: Callable[[int], bool] = _is_domid) -> None:
         self._state = State(domain_exists)
         self._operations = by_number()
+        self._dispatch = dispatch()
         self._plant()
         self._host = self._state.connection(None, privileged=True)
         self._host_access = Access(self._state, self._host, None)
@@ -98,6 +100,12 @@ class Store:
         if domain is not None and domain.introduced and not domain.shutdown:
             domain.shutdown = True
             self._state.fire_special(RELEASE_DOMAIN, domid)
+
+    @property
+    def busy(self) -> bool:
+        """Whether `take_busy` would return anybody, or a ring has to be opened or closed."""
+        state = self._state
+        return bool(state.pending or state.resumed or state.ring_changes)
 
     @property
     def pending_connections(self) -> Collection[Connection]:
@@ -178,20 +186,23 @@ class Store:
             observer.reply(connection, packet, reply)
 
     def _answer(self, connection: Connection, kind: int, tx_id: int, payload: bytes) -> bytes:
-        row = self._operations.get(kind)
+        row = self._dispatch.get(kind)
         if row is None:
             raise XenStoreError("ENOSYS")
-        if row.privileged and not connection.privileged:
+        shape, privileged, in_transaction, handler = row
+        if privileged and not connection.privileged:
             raise XenStoreError("EACCES")
-        transaction = None
-        if tx_id and row.in_transaction is not InTransaction.IGNORED:
+        if tx_id and in_transaction is not _IGNORED:
             transaction = connection.transactions.get(tx_id)
             if transaction is None:
                 raise XenStoreError("ENOENT")
-            if row.in_transaction is InTransaction.REFUSED:
+            if in_transaction is _REFUSED:
                 raise XenStoreError("EBUSY")
-        access = Access(self._state, connection, transaction)
-        return row.handler(access, *row.shape(payload))
+            return handler(Access(self._state, connection, transaction), *shape(payload))
+        access = connection.access
+        if access is None:
+            access = connection.access = Access(self._state, connection, None)
+        return handler(access, *shape(payload))
 
     # The host side of the machine. Errors are XenStoreError.
 

@@ -127,7 +127,7 @@ class Tree:
         self.generation = 0
         self.snapshots: list[Snapshot] = []
         self._nodes: dict[str, Node] = {}
-        self.get = self._nodes.get
+        self.get = self._nodes.get  # the node at a path, or None
 
     def __len__(self) -> int:
         return len(self._nodes)

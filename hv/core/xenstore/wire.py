@@ -17,6 +17,8 @@ from typing import NamedTuple
 from hv.abi.io.xs_wire import XENSTORE_PAYLOAD_MAX
 
 _HEADER = struct.Struct("<4I")  # type, req_id, tx_id, len
+_HEADER_SIZE = _HEADER.size
+_pack, _unpack = _HEADER.pack, _HEADER.unpack_from
 
 
 class Packet(NamedTuple):
@@ -34,15 +36,15 @@ class ProtocolError(Exception):
 
 def encode(packet: Packet) -> bytes:
     """The message as it travels."""
-    payload = packet.payload
-    return _HEADER.pack(packet.type, packet.req_id, packet.tx_id, len(payload)) + payload
+    kind, req_id, tx_id, payload = packet
+    return _pack(kind, req_id, tx_id, len(payload)) + payload
 
 
 class Decoder:
     """Cuts a byte stream into packets."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._rest = b""
 
     @property
     def wanted(self) -> int:
@@ -50,33 +52,44 @@ class Decoder:
 
         Raises ProtocolError if the header at hand announces too much.
         """
-        have = len(self._buffer)
-        if have < _HEADER.size:
-            return _HEADER.size - have
-        return _HEADER.size + self._announced() - have
+        have = len(self._rest)
+        if have < _HEADER_SIZE:
+            return _HEADER_SIZE - have
+        return _HEADER_SIZE + _announced(self._rest, 0) - have
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Packet]:
         """Take bytes; the packets they complete come out one by one.
 
-        The bytes are taken at once, the packets when asked for. Raises ProtocolError after the last
-        good packet if an impossible one follows.
+        Take all of them before the next portion. Raises ProtocolError after the last good packet if
+        an impossible one follows.
         """
-        self._buffer += data
+        self._rest = self._rest + data if self._rest else bytes(data)
         return self._packets()
 
     def _packets(self) -> Iterator[Packet]:
-        buffer = self._buffer
-        while len(buffer) >= _HEADER.size:
-            end = _HEADER.size + self._announced()
-            if len(buffer) < end:
-                return
-            kind, req_id, tx_id, _ = _HEADER.unpack_from(buffer)
-            payload = bytes(buffer[_HEADER.size : end])
-            del buffer[:end]
-            yield Packet(kind, req_id, tx_id, payload)
+        # Most portions are one message: so the rest is cut only once, when no more packet is in it.
+        start, data = 0, self._rest
+        try:
+            while len(data) - start >= _HEADER_SIZE:
+                kind, req_id, tx_id, length = _unpack(data, start)
+                if length > XENSTORE_PAYLOAD_MAX:
+                    raise _impossible(length)
+                end = start + _HEADER_SIZE + length
+                if len(data) < end:
+                    break
+                payload = data[start + _HEADER_SIZE : end]
+                start = end
+                yield Packet(kind, req_id, tx_id, payload)
+        finally:
+            self._rest = data[start:]
 
-    def _announced(self) -> int:
-        length: int = _HEADER.unpack_from(self._buffer)[3]
-        if length > XENSTORE_PAYLOAD_MAX:
-            raise ProtocolError(f"a XenStore message announces {length} bytes of payload")
-        return length
+
+def _announced(data: bytes, start: int) -> int:
+    length: int = _unpack(data, start)[3]
+    if length > XENSTORE_PAYLOAD_MAX:
+        raise _impossible(length)
+    return length
+
+
+def _impossible(length: int) -> ProtocolError:
+    return ProtocolError(f"a XenStore message announces {length} bytes of payload")
