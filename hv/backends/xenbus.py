@@ -72,11 +72,19 @@ class DeviceNodes:
         self._forget()
 
     def _clear(self) -> None:
-        for path in (self.front_path, self.back_path, self.error_path):
-            try:
-                self._store.rm(path)
-            except XenStoreError:
-                pass
+        for path, above in ((self.front_path, 4), (self.back_path, 4), (self.error_path, 5)):
+            self._remove(path, above)
+
+    def _remove(self, path: str, above: int) -> None:
+        """Remove a node, and what is empty without it of the parents; the first `above` parts of its path stay."""
+        try:
+            self._store.rm(path)
+            parent = path.rpartition("/")[0]
+            while parent.count("/") > above and not self._store.ls(parent):
+                self._store.rm(parent)
+                parent = parent.rpartition("/")[0]
+        except XenStoreError:
+            pass
 
 
 class Xenbus:
