@@ -79,7 +79,7 @@ def extensions() -> list[Extension]:
             module,
             [str(source.relative_to(ROOT)), *(str(c.relative_to(ROOT)) for c in C_SOURCES.get(module, ()))],
             include_dirs=[str(GENERATED), str(library / "include"), str(source.parent.relative_to(ROOT))],
-            extra_compile_args=["-O1", "-g", "-UNDEBUG"] if DEBUG else ["-O2", "-g0"],
+            extra_compile_args=["-O1", "-g", "-UNDEBUG"] if DEBUG else ["-O2", "-g0", "-fno-tree-slp-vectorize"],
             depends=[str(file.relative_to(ROOT)) for kind in ("pxi", "h") for file in source.parent.glob(f"*.{kind}")],
             define_macros=[] if DEBUG else [("CYTHON_WITHOUT_ASSERTIONS", "1")],
         )
