@@ -10,6 +10,7 @@ from hv.backends.device import Device
 from hv.backends.image_file import ImageFile
 from hv.backends.net import Vif
 from hv.errors import ConfigError
+from hv.machine.device_trace import watch
 from hv.machine.peer import GuestPeer
 from hv.machine.xl_devices import default_mac
 
@@ -28,6 +29,8 @@ class Devices:
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
         self._devices = from_config(domain.machine, domain.config)
+        for device in self._devices:
+            watch(domain, device)
 
     def __iter__(self) -> Iterator[Device]:
         return iter(self._devices)
@@ -43,6 +46,7 @@ class Devices:
         if any((other.kind, other.number) == (device.kind, device.number) for other in self):
             raise ConfigError(f"{self._domain.name} has a device {device.kind}/{device.number} already")
         self._devices.append(device)
+        watch(self._domain, device)
         if not self._domain.ended:
             self._plug(device)
             self._domain.machine.settle()

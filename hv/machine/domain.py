@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hv.builder.symbols import SymbolTable
     from hv.engine.machine import Engine, GuestDomain
     from hv.machine.machine import Machine
+    from hv.machine.trace import Effect
 
 STORE_PORT, CONSOLE_PORT = 1, 2  # in the guest, as xl allocates them
 BOOT_EPOCH = 1_577_836_800  # the wall clock of a virtual machine starts at 2020-01-01 00:00:00 UTC
@@ -179,7 +180,8 @@ class Domain:
         if not 0 <= virq < xen.NR_VIRQS or not 0 <= vcpu < self.config.vcpus:
             raise ConfigError(f"{self.name} has no VIRQ {virq} of vCPU {vcpu}")
         if not self.ended:
-            self.guest.raise_virq(vcpu, virq)
+            with self._from_outside(f"VIRQ {virq} of vCPU {vcpu}"):
+                self.guest.raise_virq(vcpu, virq)
 
     def debug_key(self) -> None:
         """VIRQ_DEBUG for every vCPU: what `xl debug-keys q` sends."""
@@ -200,17 +202,23 @@ class Domain:
 
     def raise_pirq(self, pirq: int) -> None:
         """An edge, or the level line goes up. Nothing happens once the domain has ended."""
-        self._line(pirq, self.pirqs.raise_line)
+        self._line(pirq, self.pirqs.raise_line, "up")
 
     def lower_pirq(self, pirq: int) -> None:
         """The level line goes down."""
-        self._line(pirq, self.pirqs.lower_line)
+        self._line(pirq, self.pirqs.lower_line, "down")
 
-    def _line(self, pirq: int, action: Callable[[int], None]) -> None:
+    def _from_outside(self, what: str) -> Effect:
+        """A mark in the trace for what comes from outside the machine or from its hardware: what follows is its effect."""
+        trace = self.machine.trace
+        return trace.as_effect_of(trace.note(self.domid, "interrupt", what))
+
+    def _line(self, pirq: int, action: Callable[[int], None], direction: str) -> None:
         if pirq not in self._granted:
             raise ConfigError(f"{self.name} was not granted interrupt {pirq}: grant_pirq")
         if not self.ended:
-            action(pirq)
+            with self._from_outside(f"PIRQ {pirq} {direction}"):
+                action(pirq)
 
     def _after(self, ns: int, action: Callable[[], None]) -> None:
         """Run `action` later, if this boot's guest still lives then."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hv.backends.gateway import Gateway
 from hv.backends.pcap import Capture
 from hv.backends.switch import Switch
+from hv.machine.device_trace import frames
 
 if TYPE_CHECKING:
     from hv.machine.machine import Machine
@@ -35,6 +36,8 @@ class Network:
         if name not in self._switches:
             switch = self._switches[name] = Switch(name)
             switch.taps += [capture.frame for capture in self._captures]
+            if self._machine.trace.attached:  # for whoever listens from the start: a tap costs every frame
+                switch.taps.append(frames(self._machine.trace, name))
         return self._switches[name]
 
     def capture(self, path: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hv.abi import grant_table as abi
 from hv.backends.device import DeviceError
+from hv.trace import notes
 
 if TYPE_CHECKING:
     from hv.engine.machine import Engine, GuestDomain
@@ -40,6 +41,7 @@ class GuestPeer:
 
     def map(self, ref: int, readonly: bool = False) -> GrantedPage:
         status, handle, mfn = self._host.guest.map_grant(self.domid, ref, readonly)
+        self._engine.note(self.domid, notes.encode("grant", "map", notes.GRANT_MAP.pack(ref, readonly)))
         if status:
             raise DeviceError(f"grant {ref} of domain {self.domid} cannot be mapped: {STATUS.get(status, status)}")
         return GrantedPage(self._engine, self._host.guest, handle, mfn, readonly)

@@ -28,3 +28,9 @@ def destroyed(event: Destroyed) -> str:
 def life(event: Note) -> str:
     """`created` and `reboots`, with the name."""
     return f"domain {event.what}: {event.data.decode(errors='replace')}"
+
+
+@describes_note("interrupt")
+def interrupt(event: Note) -> str:
+    """`VIRQ 1 of vCPU 0`, `PIRQ 9 up`: raised from outside the machine, or by simulated hardware."""
+    return f"interrupt: {event.what}"

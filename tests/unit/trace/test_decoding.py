@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from hv.abi import event_channel, xen
 from hv.abi.hypercalls import BY_NUMBER, HYPERCALLS
-from hv.trace import decoders
+from hv.trace import decoders, notes
 from hv.trace.capture import CAPTURES, of_call
-from hv.trace.events import Event, Hypercall, PageTable
+from hv.trace.events import Event, Hypercall, Note, PageTable, PortEvent
 from hv.trace.records import Piece
 from hv.trace.sinks import jsonl
 
@@ -145,3 +145,26 @@ def test_any_call_has_a_text_and_json(number: int, registers: tuple[int, ...], p
     assert jsonl.as_dictionary(call)["name"] == BY_NUMBER[number].name
 
 
+
+
+def note(source: str, what: str, data: bytes = b"") -> str:
+    return decoders.text(Note(1, 0, 0, 1, None, source, what, data))
+
+
+def test_what_the_host_side_reports() -> None:
+    done = notes.BLOCK_REQUEST.pack(7, 1, 2048, 8, -1) + b"xvda"
+    assert note("block", "request", done) == "block xvda: WRITE 8 sectors at 2048: ERROR"
+    arp = b"xenbr0\0" + b"\xff" * 6 + bytes.fromhex("00163e000001") + b"\x08\x06" + bytes(28)
+    assert note("net", "frame", arp) == "net xenbr0: ARP from 00:16:3e:00:00:01 to ff:ff:ff:ff:ff:ff, 42 bytes"
+    assert note("grant", "map", notes.GRANT_MAP.pack(8, 1)) == "grant 8 mapped by domain 0, read-only"
+    assert note("interrupt", "PIRQ 9 up") == "interrupt: PIRQ 9 up"
+    assert note("nobody", "knows", b"this") == "note source='nobody', what='knows', data=b'this'"
+
+
+def test_an_interrupt_from_outside_is_the_cause_of_its_event() -> None:
+    with puppet() as p:
+        p.hypercall("event_channel_op", event_channel.EVTCHNOP_bind_virq, struct.pack("<3I", xen.VIRQ_DEBUG, 0, 0))
+        found: list[Event] = []
+        with p.machine.trace.subscribe(found.append):
+            p.machine.domains[0].raise_virq(xen.VIRQ_DEBUG)
+        assert isinstance(found[0], Note) and isinstance(found[1], PortEvent) and found[1].cause == found[0].id

@@ -1,0 +1,68 @@
+"""What the host side of devices does: disk requests, frames, grants that domain 0 maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hv.abi.io import blkif
+from hv.trace.decoders import describes_note
+from hv.trace.events import Note
+from hv.trace.notes import BLOCK_REQUEST, GRANT_MAP
+
+
+def _names(prefix: str) -> dict[int, str]:
+    return {value: name.removeprefix(prefix) for name, value in vars(blkif).items() if name.startswith(prefix)}
+
+
+_OPERATIONS, _STATUS = _names("BLKIF_OP_"), _names("BLKIF_RSP_")
+_TYPES = {0x0800: "IPv4", 0x0806: "ARP", 0x86DD: "IPv6"}
+_ADDRESSES, _HEADER = 6, 14
+
+
+def block_fields(event: Note) -> dict[str, Any]:
+    identity, operation, sector, sectors, status = BLOCK_REQUEST.unpack_from(event.data)
+    return {
+        "disk": event.data[BLOCK_REQUEST.size :].decode(errors="replace"),
+        "request": identity,
+        "operation": _OPERATIONS.get(operation, str(operation)),
+        "sector": sector,
+        "sectors": sectors,
+        "status": _STATUS.get(status, str(status)),
+    }
+
+
+@describes_note("block", fields=block_fields)
+def block(event: Note) -> str:
+    """`block xvda: READ 8 sectors at 2048: OKAY`."""
+    f = block_fields(event)
+    return f"block {f['disk']}: {f['operation']} {f['sectors']} sectors at {f['sector']}: {f['status']}"
+
+
+def frame_fields(event: Note) -> dict[str, Any]:
+    switch, _, frame = event.data.partition(b"\0")
+    kind = int.from_bytes(frame[2 * _ADDRESSES : _HEADER], "big")
+    return {
+        "switch": switch.decode(errors="replace"),
+        "to": frame[:_ADDRESSES].hex(":"),
+        "from": frame[_ADDRESSES : 2 * _ADDRESSES].hex(":"),
+        "type": _TYPES.get(kind, f"{kind:#x}"),
+        "length": len(frame),
+    }
+
+
+@describes_note("net", fields=frame_fields)
+def net(event: Note) -> str:
+    """`net xenbr0: ARP from 00:16:3e:00:00:01 to ff:ff:ff:ff:ff:ff, 42 bytes`."""
+    f = frame_fields(event)
+    return f"net {f['switch']}: {f['type']} from {f['from']} to {f['to']}, {f['length']} bytes"
+
+
+def grant_fields(event: Note) -> dict[str, Any]:
+    reference, readonly = GRANT_MAP.unpack(event.data)
+    return {"reference": reference, "readonly": bool(readonly)}
+
+
+@describes_note("grant", fields=grant_fields)
+def grant(event: Note) -> str:
+    f = grant_fields(event)
+    return f"grant {f['reference']} mapped by domain 0{', read-only' if f['readonly'] else ''}"
