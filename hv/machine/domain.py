@@ -209,7 +209,7 @@ class Domain:
         self._line(pirq, self.pirqs.lower_line, "down")
 
     def _from_outside(self, what: str) -> Effect:
-        """A mark in the trace for what comes from outside the machine or from its hardware: what follows is its effect."""
+        """A mark in the trace for what comes from outside or from hardware: what follows is its effect."""
         trace = self.machine.trace
         return trace.as_effect_of(trace.note(self.domid, "interrupt", what))
 
