@@ -173,6 +173,24 @@ def test_what_guests_are_asked_for(machine: hv.Machine) -> None:
     assert machine.xenstore.ls("/local/domain") == ["0"]
 
 
+def test_a_domain_finds_what_xl_makes() -> None:
+    """The nodes of a running machine: those of a real host, in its order, with its permissions.
+
+    docs/xenstore.md has the one that is missing; tests/unit/core/xenstore/test_domain_keys.py compares values.
+    """
+    from unit.core.xenstore.test_domain_keys import REAL
+
+    with hv.Machine() as machine:
+        machine.create(assemble(SLEEPER), name="g", memory="128M")
+        lines = machine.xenstore.dump().splitlines()[2:]
+    shape = [(line.split(" ")[0], line.rpartition("(")[2]) for line in lines]
+    real = [(line.split(" ")[0], line.rpartition("(")[2]) for line in REAL.strip().splitlines()]
+    assert [row for row in real if row not in shape] == [("/local/domain/1/console/tty", "n0,r1)")]
+    assert [row for row in shape if row in real] == [row for row in real if row in shape]
+    hosts = ("/tool", "/local", "/local/domain", "/local/domain/0", "/local/pool", "/vm", "/libxl")
+    assert [row for row in shape if row not in real and not row[0].startswith(hosts)] == []
+
+
 def test_two_machines_share_nothing() -> None:
     with hv.Machine() as one, hv.Machine() as other:
         one.xenstore.write("/a", "1")
