@@ -8,14 +8,15 @@ writes DEST/NAME, an ELF64 image with Xen's notes, for every NAME.s, and DEST/in
     title     one line
     exit      the exit code of `hv run NAME`: 0 powered off, 6 crashed
     vcpus     how many vCPUs it is made for
+    domains   how many domains of it are made to play together
     pirqs     the interrupts it is made for, as `hv run --pirq` takes them
     output    exactly what it prints on its console
     summary   the story in the file's opening comment, its paragraphs separated by an empty line
 
 Rules:
 
-1. A header is a file's opening comment. It ends with `# Title:`, `# Exit:`, `# vCPUs:` where it is more than one,
-   `# PIRQs:` where there are some, and `# Output:`, whose lines follow indented by three spaces.
+1. A header is a file's opening comment. It ends with `# Title:`, `# Exit:`, `# vCPUs:` and `# Domains:` where they are
+   more than one, `# PIRQs:` where there are some, and `# Output:`, whose lines follow indented by three spaces.
 2. The assembler's warnings are errors, and every message names the guest's file.
 3. Only images that an earlier build's index names are removed from DEST.
 4. Local symbols are dropped, xen.inc defines 1,600 of them; what a trace should name is .globl.
@@ -57,6 +58,7 @@ def read_header(source: Path) -> dict[str, Any]:
         title = next(i for i, line in enumerate(comment) if line.startswith(" Title: "))
         exit_line, *rest = comment[title + 1 :]
         vcpus = int(_value(rest.pop(0), " vCPUs: ")) if rest[0].startswith(" vCPUs: ") else 1
+        domains = int(_value(rest.pop(0), " Domains: ")) if rest[0].startswith(" Domains: ") else 1
         pirqs = _value(rest.pop(0), " PIRQs: ").split() if rest[0].startswith(" PIRQs: ") else []
         output_line, *output = rest
         _value(output_line, " Output:")
@@ -65,6 +67,7 @@ def read_header(source: Path) -> dict[str, Any]:
             "title": _value(comment[title], " Title: "),
             "exit": int(_value(exit_line, " Exit: ")),
             "vcpus": vcpus,
+            "domains": domains,
             "pirqs": pirqs,
             "output": "".join(line.removeprefix("   ") + "\n" for line in output),
             "summary": _paragraphs(comment[:title]),

@@ -16,7 +16,7 @@ def command(as_json: bool) -> int:
 
     guests = bundled()
     if as_json:
-        keys = ("name", "title", "summary", "expected", "vcpus", "pirqs")
+        keys = ("name", "title", "summary", "expected", "vcpus", "domains", "pirqs")
         rows = [{key: getattr(guest, key) for key in keys} for guest in guests]
         print(json.dumps(rows, indent=2))
         return 0

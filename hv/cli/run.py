@@ -119,7 +119,11 @@ def boot(
             machine.network.capture(pcap)
         for bridge in dict.fromkeys([*gateway, *([DEFAULT_BRIDGE] if net_allow else [])]):
             machine.network.gateway(bridge, net_allow if bridge == DEFAULT_BRIDGE else ())
-        created = [machine.create(image, **_creation(image, options, at_terminal)) for image in images]
+        created = [
+            domain
+            for image in images
+            for domain in machine.create_together(image, **_creation(image, options, at_terminal))
+        ]
         typist = consoles.connect(created, routes)
         domains.show_on_signal(machine)
 

@@ -22,6 +22,7 @@ class Guest:
     summary: str
     expected: int
     vcpus: int
+    domains: int
     pirqs: tuple[str, ...]
     output: str
 
@@ -39,6 +40,7 @@ def bundled() -> list[Guest]:
             row["summary"],
             row["exit"],
             row["vcpus"],
+            row["domains"],
             tuple(row["pirqs"]),
             row["output"],
         )

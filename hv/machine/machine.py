@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from hv.backends.store import StoreBackend
 from hv.backends.xenbus import Xenbus
@@ -152,6 +152,26 @@ class Machine:
         for interrupt in hardware.values():
             interrupts.Source(domain, interrupt)
         return domain
+
+    def create_together(
+        self, image: str | Path, count: int | None = None, *, name: str | None = None, **options: Any
+    ) -> list[Domain]:
+        """All domains of a bundled guest that is made for several, or `count` of any image; else just one.
+
+        The command line of each of several begins with its place among them and the domids of all: "2 1 2".
+        """
+        if count is None:
+            bundled = sources.bundled_guest(image)
+            count = bundled.domains if bundled else 1
+        if count == 1:
+            return [self.create(image, name=name, **options)]
+        cmdline = options.pop("cmdline", None) or ""
+        domids = " ".join(str(self._last_domid + 1 + i) for i in range(count))
+        stem = name or Path(image).name
+        return [
+            self.create(image, name=f"{stem}-{i + 1}", cmdline=f"{i + 1} {domids} {cmdline}".strip(), **options)
+            for i in range(count)
+        ]
 
     def warn(self, sentence: str) -> None:
         """Something of a configuration that is ignored."""

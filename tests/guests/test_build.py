@@ -51,6 +51,7 @@ def test_header(tmp_path: Path) -> None:
         "title": "A title: with a colon",
         "exit": 6,
         "vcpus": 1,
+        "domains": 1,
         "pirqs": [],
         "output": "first\n  indented by two\n\nlast\n",
         "summary": "tiny: a first sentence over two lines.\n\nA second paragraph.",
