@@ -9,7 +9,7 @@
 # Domains: 2
 # Output:
 #   BEGIN interdomain_pingpong n=1000
-#   BENCH interdomain_pingpong n=1000 ns=676055 chk=1000
+#   BENCH interdomain_pingpong n=1000 ns=676056 chk=1000
 
         .include "guest.inc"
         .include "store.inc"

@@ -176,14 +176,17 @@ cdef void set_poll_timeout(vcpu_t *v, uint64_t ns) noexcept nogil:
 
 cdef vcpu_t *next_runnable(machine_t *m) noexcept nogil:
     """Round robin over every vCPU of every domain, from the one after the last that ran; NULL where none can."""
-    cdef uint32_t total = m.nr_domains * VCPU_LIMIT, k, position
+    cdef uint32_t slot = m.turn // VCPU_LIMIT % m.nr_domains, vcpu = m.turn % VCPU_LIMIT + 1, k
     cdef domain_t *d
-    for k in range(1, total + 1):
-        position = (m.turn + k) % total
-        d = m.domains[position // VCPU_LIMIT]
-        if position % VCPU_LIMIT < d.nr_vcpus and in_the_queue(&d.vcpus[position % VCPU_LIMIT]):
-            m.turn = position
-            return &d.vcpus[position % VCPU_LIMIT]
+    for k in range(m.nr_domains + 1):           # the first one twice: behind the last that ran, and up to it
+        d = m.domains[slot]
+        while vcpu < d.nr_vcpus:
+            if in_the_queue(&d.vcpus[vcpu]):
+                m.turn = slot * VCPU_LIMIT + vcpu
+                return &d.vcpus[vcpu]
+            vcpu += 1
+        vcpu = 0
+        slot = slot + 1 if slot + 1 < m.nr_domains else 0
     return NULL
 
 

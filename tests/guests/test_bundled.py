@@ -16,6 +16,7 @@ MADE_FOR = {header["name"]: {key: header[key] for key in ("vcpus", "pirqs")} for
 DOMAINS = {header["name"]: header["domains"] for header in HEADERS}
 TIMED = {
     "bench",
+    "bench-pingpong",
     "latency",
     "poll",
     "preempt",
@@ -42,7 +43,7 @@ HINTS = {
 
 
 def boot(image: Path | str, **options: Any) -> tuple[int | None, str, int]:
-    """Run one guest to its end, with all domains that it is made of: (exit code, output, virtual time of the end in ns)."""
+    """Run one guest to its end, with all its domains: (exit code, console output, virtual time of the end in ns)."""
     name = Path(image).name
     with hv.Machine() as machine:
         domains = machine.create_together(image, DOMAINS[name], **{**MADE_FOR[name], **options})

@@ -16,6 +16,11 @@ NOT_AS_DOMAIN_0 = {
     "latency": "its times are those of hv's virtual clock",
     "sources": "it needs an interrupt line that nobody raises there",
     "store": "it talks to XenStore, which on a real host domain 0 serves",
+    "share": "it is made for two domains",
+    "ring": "it is made for two domains",
+    "echo": "it is made for two domains",
+    "neighbour": "it is made for two domains",
+    "bench-pingpong": "it is made for two domains",
     "console-echo": "it reads its console's ring, which domain 0 does not have",
     "preempt": "its counts are those of hv's virtual clock",
 }
