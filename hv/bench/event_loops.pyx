@@ -258,35 +258,44 @@ cdef class EventLoops:
         """FIFO: send an image's events, and receive them: ns an event of (both, sending alone)."""
         cdef int kind = FIFOS.index(what)
         cdef uint64_t events = 0, before = self.delivered
-        cdef double sending = 0, start, middle, both = 0
-        cdef image_t *image
-        cdef uint32_t i, j
+        cdef double sending = 0, both
         with nogil:
             self._forget_queues()
-            for i in range(count):
-                image = self._next()
-                events += image.nr_ports
-                start = _now()
-                if kind == 0:
-                    for j in range(image.nr_ports):
-                        ref_xen_send_fifo(&self.e, image.ports[j])
-                elif kind == 1:
-                    for j in range(image.nr_ports):
-                        ref_best_send_fifo(&self.e, image.ports[j])
-                else:
-                    for j in range(image.nr_ports):
-                        send(self.d, image.ports[j])
-                middle = _now()
-                if kind == 0:
-                    ref_linux_scan_fifo(&self.e)
-                elif kind == 1:
-                    ref_best_scan_fifo(&self.e)
-                else:
-                    receive(self.d)
-                both += _now() - start
-                sending += middle - start
+            both = self._fifo_round(kind, count, &events, &sending)
         self.check(self.delivered - before, events)
         return both / events, sending / events
+
+    cdef double _fifo_round(self, int kind, uint32_t count, uint64_t *events, double *sending) noexcept nogil:
+        cdef double start, middle, both = 0
+        cdef image_t *image
+        cdef uint32_t i
+        for i in range(count):
+            image = self._next()
+            events[0] += image.nr_ports
+            start = _now()
+            self._fill_queues(kind, image)
+            middle = _now()
+            if kind == 0:
+                ref_linux_scan_fifo(&self.e)
+            elif kind == 1:
+                ref_best_scan_fifo(&self.e)
+            else:
+                receive(self.d)
+            both += _now() - start
+            sending[0] += middle - start
+        return both
+
+    cdef void _fill_queues(self, int kind, image_t *image) noexcept nogil:
+        cdef uint32_t i
+        if kind == 0:
+            for i in range(image.nr_ports):
+                ref_xen_send_fifo(&self.e, image.ports[i])
+        elif kind == 1:
+            for i in range(image.nr_ports):
+                ref_best_send_fifo(&self.e, image.ports[i])
+        else:
+            for i in range(image.nr_ports):
+                send(self.d, image.ports[i])
 
     cdef void _forget_queues(self) noexcept nogil:
         """The queues are empty; the next sender begins anew, whoever it is."""

@@ -58,7 +58,9 @@ cdef bint _is_masked(domain_t *d, uint32_t port) noexcept nogil:
 
 
 cdef void _mask(domain_t *d, uint32_t port) noexcept nogil:
+    """The flag tells a scan that goes on to look again (scan_2l.pyx)."""
     d.shared.evtchn_mask[port >> 6] |= <uint64_t>1 << (port & 63)
+    d.vcpus[d.ports[port].vcpu].info.evtchn_upcall_pending = 1
 
 
 cdef bint _is_busy(domain_t *d, uint32_t port) noexcept nogil:

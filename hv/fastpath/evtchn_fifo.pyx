@@ -140,9 +140,11 @@ cdef bint _is_busy(domain_t *d, uint32_t port) noexcept nogil:
 
 
 cdef void _mask(domain_t *d, uint32_t port) noexcept nogil:
+    """The flag tells who receives at the moment to look again (receiver.pyx)."""
     cdef uint32_t *word = _word(d, port)
     if word != NULL:
         word[0] |= <uint32_t>MASKED
+        d.vcpus[d.ports[port].vcpu].info.evtchn_upcall_pending = 1
 
 
 ops_fifo.nr_channels = EVTCHN_FIFO_NR_CHANNELS

@@ -56,6 +56,8 @@ cdef int receive(domain_t *d) except -1 nogil:
         if rc or not info.evtchn_upcall_pending:
             break
     r.taken = taken.outer
+    if r.taken != NULL:
+        info.evtchn_upcall_pending = 1          # the outer scan is to look again
     return rc
 
 
@@ -128,7 +130,8 @@ cdef int _deliver_batches(domain_t *d, int rc) noexcept nogil:
     while r.batches != NULL:
         batch = r.batches
         r.batches = batch.next
-        _withdraw(d, batch, rc != 0)
+        if rc or d.vcpus[0].info.evtchn_upcall_pending:     # nothing can have been masked where no flag is set
+            _withdraw(d, batch, rc != 0)
         if batch.count:
             rc = batch.deliver(batch)
     return rc

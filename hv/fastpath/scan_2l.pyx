@@ -7,17 +7,18 @@ Rules:
   same moment as there.
 * A word is read once, when the loop comes to it, and one locked operation takes all its events. They are not pending
   from then on, and stand in `taken_t` until they are delivered.
-* Before each call: if the port has been masked, its event is pending again; if another event came, it is merged.
+* Whatever a handler does that concerns a scan sets the upcall flag: an event that becomes visible, a port that is masked
+  or closed, a scan inside of this one. As long as the flag is clear nothing has changed. Once it is set, each port is
+  looked at before it is called: if it has been masked, its event is pending again; if another event came, it is merged.
 
 Words with few ports are taken together, into a list, which is then delivered: the branches of a loop for each word would
-be guessed wrong half of the time. A word of the list that has changed before its turn (`_arrived`) ends the list: what is
-left of it is pending again, and is found once more.
+be guessed wrong half of the time. Once the flag is set there are no lists, only words in Linux's order.
 
 Behaviour: Linux 6.1, drivers/xen/events/events_2l.c.
 """
-from libc.stdint cimport uint32_t, uint64_t
-from hv.fastpath.bits cimport clear, exchange, first, set, unlikely, without_first
-from hv.fastpath.state cimport TAKEN_NOTHING, TAKEN_REMOVED, entry_t, receiver_t, taken_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from hv.fastpath.bits cimport any_bit, clear, exchange, first, set, unlikely, without_first
+from hv.fastpath.state cimport TAKEN_REMOVED, entry_t, receiver_t, taken_t
 from hv.fastpath.trace cimport handle
 
 cdef enum:
@@ -38,10 +39,10 @@ cdef inline int _one_word(domain_t *d, uint64_t word, uint64_t within) noexcept 
     cdef receiver_t *r = d.receiver
     cdef taken_t *taken = r.taken
     cdef entry_t *entries = r.entries
+    cdef uint8_t *flag = &d.vcpus[0].info.evtchn_upcall_pending
     cdef uint64_t *pending = &d.shared.evtchn_pending[word]
-    cdef uint64_t *mask = &d.shared.evtchn_mask[word]
-    cdef uint64_t bits = pending[0] & ~mask[0] & within
-    cdef uint64_t all = bits, base = word << 6, port
+    cdef uint64_t bits = pending[0] & ~d.shared.evtchn_mask[word] & within
+    cdef uint64_t base = word << 6, port
     cdef bint traced = d.machine.trace != NULL
     if bits == 0:
         return 0
@@ -49,15 +50,17 @@ cdef inline int _one_word(domain_t *d, uint64_t word, uint64_t within) noexcept 
     taken.word, taken.bits = <uint32_t>word, bits
     while bits:
         port = base | first(bits)
+        if unlikely(flag[0]):
+            bits &= taken.bits                  # without what has been closed
+            if not bits >> (port & 63) & 1:
+                continue
+            if not _still_wanted(d, <uint32_t>port):
+                bits = without_first(bits)
+                continue
         bits = without_first(bits)
-        if unlikely((pending[0] | mask[0]) & all) and not _still_wanted(d, <uint32_t>port):
-            continue
         if unlikely(_call(d, r, entries, port, traced)):
             taken.bits &= bits
             return -1
-        if unlikely(taken.bits != all):         # the handler closed a port
-            bits &= taken.bits
-            all = taken.bits
     taken.bits = 0
     return 0
 
@@ -97,24 +100,30 @@ cdef int _round(domain_t *d, uint64_t words, uint32_t begin) noexcept nogil:
 cdef int _words(domain_t *d, uint64_t words) noexcept nogil:
     """The words from the lowest on."""
     cdef taken_t *taken = d.receiver.taken
+    cdef uint8_t *flag = &d.vcpus[0].info.evtchn_upcall_pending
+    cdef uint64_t listed
     while words:
-        words = _take_sparse(d, taken, words)
-        if taken.count:
-            if unlikely(_deliver(d, taken, &words)):
-                return -1
-        elif unlikely(_one_word(d, first(words), <uint64_t>EVERY_BIT)):
+        listed = words
+        if not flag[0]:
+            words = _take_sparse(d, taken, words)
+        listed ^= words
+        if taken.count and unlikely(_deliver(d, taken, &listed)):
             return -1
-        else:
+        if unlikely(flag[0]):
+            words |= listed                     # what is left of the list
+        if words:
+            if unlikely(_one_word(d, first(words), <uint64_t>EVERY_BIT)):
+                return -1
             words = without_first(words)
     return 0
 
 
-cdef uint64_t _take_sparse(domain_t *d, taken_t *taken, uint64_t words) noexcept nogil:
+cdef inline uint64_t _take_sparse(domain_t *d, taken_t *taken, uint64_t words) noexcept nogil:
     """Take the events of words up to the first with more than five; which words are left. No branch for most ports."""
     cdef uint64_t *pending = d.shared.evtchn_pending
     cdef uint64_t *mask = d.shared.evtchn_mask
-    cdef uint64_t bits, second, third, more, word
-    cdef uint32_t count = 0, base
+    cdef uint64_t bits, second, third, more, word, count = 0
+    cdef uint32_t base
     while words:
         word = first(words)
         bits = pending[word] & ~mask[word]
@@ -126,61 +135,52 @@ cdef uint64_t _take_sparse(domain_t *d, taken_t *taken, uint64_t words) noexcept
         words = without_first(words)
         clear(&pending[word], bits)
         base = <uint32_t>word << 6
-        taken.ports[count] = base | (first(bits) if bits else <uint32_t>TAKEN_NOTHING)
-        taken.ports[count + 1] = base | (first(second) & 63)
-        taken.ports[count + 2] = base | (first(third) & 63)
-        count += 1 + (second != 0) + (third != 0)
+        taken.ports[count] = base | first(bits)
+        taken.ports[count + 1] = base | first(second)
+        taken.ports[count + 2] = base | first(third)
+        count += any_bit(bits) + any_bit(second) + any_bit(third)
         while unlikely(more):
             taken.ports[count] = base | first(more)
             count += 1
             more = without_first(more)
-    taken.at, taken.count = 0, count
+    taken.at, taken.count = 0, <uint32_t>count
     return words
 
 
-cdef int _deliver(domain_t *d, taken_t *taken, uint64_t *words) noexcept nogil:
-    """The list; where it ends early, `words` gets back those that are left of it."""
+cdef inline int _deliver(domain_t *d, taken_t *taken, uint64_t *words) noexcept nogil:
+    """The list of what was found in `words`. If the flag is set at its end, they are those that are to be looked at."""
     cdef receiver_t *r = d.receiver
     cdef entry_t *entries = r.entries
-    cdef uint64_t *pendings = d.shared.evtchn_pending
-    cdef uint64_t *masks = d.shared.evtchn_mask
-    cdef uint32_t count = taken.count, i, port
+    cdef uint8_t *flag = &d.vcpus[0].info.evtchn_upcall_pending
+    cdef uint64_t i, count = taken.count
+    cdef uint32_t port = 0
     cdef bint traced = d.machine.trace != NULL
-    cdef uint64_t pending, mask
     for i in range(count):
         port = taken.ports[i]
-        pending = pendings[port >> 6 & 63]
-        mask = masks[port >> 6 & 63]
-        if unlikely((pending & ~mask) | (mask >> (port & 63) & 1) | (port >> 30)):
-            if _arrived(taken, i) and pending & ~mask:
-                words[0] |= _end_list(d, taken)
+        if unlikely(flag[0]):
+            if i == 0 or (port ^ taken.ports[i - 1]) >> 6 & 63:    # Linux would read this word only now
+                words[0] &= <uint64_t>EVERY_BIT << (port >> 6 & 63)
+                _end_list(d, taken)
                 return 0
-            if port >> 30 or ((pending | mask) >> (port & 63) & 1 and not _still_wanted(d, port)):
-                taken.at = i + 1
+            if port & <uint32_t>TAKEN_REMOVED or not _still_wanted(d, port):
+                taken.at = <uint32_t>i + 1
                 continue
-        taken.at = i + 1
+        taken.at = <uint32_t>i + 1
         if unlikely(_call(d, r, entries, port, traced)):
             return -1
+    words[0] &= <uint64_t>EVERY_BIT << (port >> 6 & 63)
+    words[0] = without_first(words[0])
     taken.count = 0
     return 0
 
 
-cdef bint _arrived(const taken_t *taken, uint32_t i) noexcept nogil:
-    """Whether the list comes to another word here."""
-    return i == 0 or (taken.ports[i] ^ taken.ports[i - 1]) >> 6 & 63
-
-
-cdef uint64_t _end_list(domain_t *d, taken_t *taken) noexcept nogil:
-    """What is left of the list is pending again; which words it is in."""
-    cdef uint64_t words = 0
-    cdef uint32_t i, port
+cdef void _end_list(domain_t *d, taken_t *taken) noexcept nogil:
+    """What is left of the list is pending again."""
+    cdef uint32_t i
     for i in range(taken.at, taken.count):
-        port = taken.ports[i]
-        words |= <uint64_t>1 << (port >> 6 & 63)
-        if not port >> 30:
-            _return(d, port)
+        if not taken.ports[i] & <uint32_t>TAKEN_REMOVED:
+            _return(d, taken.ports[i])
     taken.at = taken.count = 0
-    return words
 
 
 cdef void _give_back(domain_t *d) noexcept nogil:

@@ -101,7 +101,7 @@ ctypedef struct port_ops_t:
     bint (*is_pending)(domain_t *d, uint32_t port) noexcept nogil
     bint (*is_masked)(domain_t *d, uint32_t port) noexcept nogil
     bint (*is_busy)(domain_t *d, uint32_t port) noexcept nogil       # closed, but still on a queue
-    void (*mask)(domain_t *d, uint32_t port) noexcept nogil          # as guests do by themselves: for domain 0
+    void (*mask)(domain_t *d, uint32_t port) noexcept nogil          # of a domain with a receiver; sets the upcall flag
     int (*scan)(domain_t *d) noexcept nogil     # of a domain with a receiver: one look at everything, see there
 
 # Domain 0's side: who takes the events of its ports (receiver.pyx)
@@ -124,8 +124,7 @@ ctypedef struct batch_t:     # of ports whose events are delivered together, at 
 
 cdef enum:
     SPARSE_PORTS = 64 * 5 + 2
-    TAKEN_NOTHING = 1 << 30  # in a list of taken ports: a word without any,
-    TAKEN_REMOVED = 1 << 31  # and a port that was closed since
+    TAKEN_REMOVED = 1 << 31  # in a list of taken ports: one that was closed since
 
 ctypedef struct taken_t:     # of one who receives: what has been taken and is not delivered yet (2-level)
     taken_t *outer           # of the one that this one interrupts
