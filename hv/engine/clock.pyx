@@ -14,7 +14,7 @@ Behaviour of timers: Xen 4.17, common/sched/core.c. Units: hv/fastpath/now.pyx; 
 """
 from libc.stdint cimport uint32_t, uint64_t
 from xen_abi cimport SHUTDOWN_watchdog, VIRQ_TIMER
-from hv.engine.cpu cimport flush_tlb, leave_now, one_instruction_next, restart_block
+from hv.engine.cpu cimport flush_wanted, leave_now, one_instruction_next, restart_block
 from hv.engine.traps cimport deliver_events, inject
 from hv.engine.stepping cimport count_step, is_stepped, step_is_over, stop_here, stopped_here
 from hv.engine.unicorn cimport FLAG_RF, HF_INHIBIT_IRQ, hv_env
@@ -259,8 +259,7 @@ cdef void _enter_guest_anew(domain_t *d) noexcept nogil:
     if not d.machine.stop:
         deliver_events(d.current)
     if d.need_flush:
-        d.need_flush = 0
-        flush_tlb(d)
+        flush_wanted(d)
     if d.machine.stop:
         leave_now(d)
     if env.eip != eip:

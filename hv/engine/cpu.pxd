@@ -22,6 +22,8 @@ cdef void restart_block(domain_t *d) noexcept nogil          # continue at env.e
 cdef void one_instruction_next(domain_t *d) noexcept nogil
 cdef void block_ends_at(machine_t *m, uint64_t pc) noexcept nogil     # the clock's charge for the block, corrected
 cdef void flush_tlb(domain_t *d) noexcept nogil
+cdef void flush_user(domain_t *d) noexcept nogil
+cdef void flush_wanted(domain_t *d) noexcept nogil            # what has been asked for by need_flush
 cdef void leave_wrapped(domain_t *d) noexcept nogil          # at an exception: the wrapped instruction does not go on
 cdef void set_ring(vcpu_t *v) noexcept nogil                 # after a change of mode, and whenever CS or SS was loaded
 cdef void debug_registers_changed(vcpu_t *v) noexcept nogil

@@ -26,8 +26,9 @@ from hv.fastpath.breakpoints cimport arm, stops_in_page, watches, watches_page
 from hv.fastpath.memory cimport (ACCESS_FETCH, ACCESS_WRITE, PROT_EXEC, PROT_WRITE, WALK_NONCANONICAL, WALK_OK,
                                  active_root, walk, walk_t, set_code_listener)
 from hv.fastpath.points cimport note_access, points_in_page, stops_ahead
-from hv.fastpath.state cimport (CONTEXT_SIZE, FRAME_GRANTED, PAGE_SHIFT, PAGE_SIZE, SEEN_PAGES, domain_t, forget_seen, frame_t,
-                                machine_t, request_flush, vcpu_t)
+from hv.fastpath.state cimport (CONTEXT_SIZE, FLUSH_ALL, FRAME_GRANTED, PAGE_SHIFT, PAGE_SIZE, SEEN_PAGES, USER_PAGES, domain_t,
+                                forget_seen, frame_t, machine_t, request_flush, vcpu_t)
+from hv.fastpath.tlb cimport is_filled, is_flushed, may_be_used, root_changes
 
 from time import perf_counter_ns
 
@@ -126,7 +127,7 @@ cdef void _watch(domain_t *d, uint64_t va, int size, int access, uintptr_t ra) n
 
 cdef uint64_t _root_of(vcpu_t *v, int mmu_idx) noexcept nogil:
     if mmu_idx == MMU_CPU:
-        v.domain.need_toggle_flush = 1              # what this TLB holds belongs to the mode of now
+        v.domain.cpu_filled = 1                     # what this TLB holds belongs to the mode of now
         return active_root(v)
     return v.user_root if mmu_idx == MMU_USER else v.kernel_root
 
@@ -155,6 +156,8 @@ cdef void _fill(domain_t *d, uint64_t va, int access, int mmu_idx, walk_t *w) no
         else:
             w.prot &= ~PROT_EXEC
             size = 1
+    d.machine.tlb_fills += 1
+    is_filled(d, va, mmu_idx == MMU_KERNEL, w)
     tlb_set_page_with_attrs_x86_64(d.cpu, va & ~<uint64_t>(PAGE_SIZE - 1), w.mfn << PAGE_SHIFT, attributes, w.prot,
                                    mmu_idx, size)
 
@@ -165,7 +168,8 @@ cdef void _becomes_code(domain_t *d, frame_t *frame, uint32_t bit) noexcept nogi
     cdef uint32_t i
     if not frame.code & bit:
         frame.code |= bit
-        tlb_flush_x86_64(d.cpu)
+        if may_be_used(d, frame):
+            flush_tlb(d)
     if frame.flags & FRAME_GRANTED:
         for i in range(m.nr_domains):
             if m.domains[i] != d:
@@ -417,10 +421,29 @@ cdef void one_instruction_next(domain_t *d) noexcept nogil:
 
 
 cdef void flush_tlb(domain_t *d) noexcept nogil:
-    d.need_flush = d.need_toggle_flush = 0
-    d.granted_in_tlb = 0
-    forget_seen(d)
+    is_flushed(d)
     tlb_flush_x86_64(d.cpu)
+
+
+cdef void flush_user(domain_t *d) noexcept nogil:
+    """What belongs to one address space, or to one mode."""
+    cdef uint32_t i
+    if d.nr_user_pages > USER_PAGES:
+        flush_tlb(d)
+        return
+    for i in range(d.nr_user_pages):
+        tlb_flush_page_x86_64(d.cpu, d.user_pages[i])
+    d.need_flush = d.cpu_filled = 0
+    d.nr_user_pages = 0
+    forget_seen(d)
+
+
+cdef void flush_wanted(domain_t *d) noexcept nogil:
+    """Before the guest goes on."""
+    if d.need_flush == FLUSH_ALL:
+        flush_tlb(d)
+    elif d.need_flush:
+        flush_user(d)
 
 
 cdef void debug_registers_changed(vcpu_t *v) noexcept nogil:
@@ -485,8 +508,9 @@ cdef void load_context(vcpu_t *v) noexcept nogil:
     if v.breakpoints or (v.domain.current != NULL and v.domain.current.breakpoints):
         tb_flush_x86_64(v.domain.cpu)
     memcpy(v.domain.env, v.context, CONTEXT_SIZE)
+    root_changes(v.domain, v.domain.current.kernel_root if v.domain.current != NULL else 0, v.kernel_root)
     v.domain.current = v
-    flush_tlb(v.domain)
+    flush_wanted(v.domain)
 
 
 cdef void set_task_switched(vcpu_t *v, bint on) noexcept nogil:

@@ -11,7 +11,7 @@ Behaviour: Xen 4.17, arch/x86/traps.c and x86_64/entry.S.
 """
 from libc.stdint cimport uint32_t, uint64_t
 from hv.engine.clock cimport EXCEPTION_TICKS, forget_watch, look_at_host
-from hv.engine.cpu cimport block_ends_at, flush_tlb, leave, leave_wrapped, one_instruction_next, set_task_switched
+from hv.engine.cpu cimport block_ends_at, flush_wanted, leave, leave_wrapped, one_instruction_next, set_task_switched
 from hv.engine.decode cimport icebp_length, reaches_for_the_stack
 from hv.engine.emulate cimport forced_cpuid, privileged
 from hv.engine.hypercall cimport drain_host_events
@@ -61,8 +61,7 @@ cdef void on_exception(vcpu_t *v, int vector) noexcept nogil:
         drain_host_events(m)
     deliver_events(v)
     if d.need_flush:
-        d.need_flush = 0
-        flush_tlb(d)
+        flush_wanted(d)
     if m.stop:
         leave(d)
 

@@ -12,7 +12,7 @@ Behaviour: Xen 4.17 (arch/x86/pv/hypercall.c, mm.c, common/multicall.c, common/s
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from xen_abi cimport *
 from hv.engine.clock cimport HYPERCALL_TICKS, forget_watch, set_periodic, set_poll_timeout, set_singleshot, stop_singleshot
-from hv.engine.cpu cimport (block_ends_at, debug_registers_changed, flush_page, flush_tlb, get_flags, leave_now, restart_block,
+from hv.engine.cpu cimport (block_ends_at, debug_registers_changed, flush_page, flush_wanted, get_flags, leave_now, restart_block,
                             set_task_switched)
 from hv.engine.grant_table_op cimport hot_grant_table_op
 from hv.engine.stepping cimport stop_here, stopped_here, uncount_step
@@ -115,8 +115,7 @@ cdef void back_to_guest(vcpu_t *v) noexcept nogil:
         drain_host_events(d.machine)
     deliver_events(v)
     if d.need_flush:
-        d.need_flush = 0
-        flush_tlb(d)
+        flush_wanted(d)
     if d.machine.stop:
         leave_now(d)
     if (<hv_env *>d.env).eflags & FLAG_TF:      # returning here would raise #DB before the guest's next instruction

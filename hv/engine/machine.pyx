@@ -13,7 +13,7 @@ from libc.string cimport memcpy, memset
 from xen_abi cimport *
 from hv.engine.clock cimport (DEFAULT_WEIGHT, FIRST_PERIOD, block, fire_timers, idle, next_runnable, in_its_slice, rearm, slice_ticks,
                               switch_to)
-from hv.engine.cpu cimport (close_instance, enter, flush_tlb, forget_code, get_flags, handlers, load_context, open_instance,
+from hv.engine.cpu cimport (close_instance, enter, flush_tlb, flush_wanted, forget_code, get_flags, handlers, load_context, open_instance,
                             save_context, set_flags)
 from hv.engine.cpuid cimport guest_cpuid
 from hv.engine.emulate cimport guest_cr4
@@ -434,7 +434,7 @@ cdef class Engine:
     @property
     def counters(self):
         """Figures about the engine itself, for tests and benchmarks."""
-        return {"blocks_stepped": self.m.blocks_stepped}
+        return {"blocks_stepped": self.m.blocks_stepped, "tlb_flushes": self.m.tlb_flushes, "tlb_fills": self.m.tlb_fills}
 
 
 cdef hv_env *_env(vcpu_t *v) noexcept nogil:
@@ -499,8 +499,7 @@ cdef void _resume(machine_t *m, vcpu_t *v, bint fresh) noexcept nogil:
     if switched or fresh or not m.undelivered:
         deliver_events(v)
     if d.need_flush:
-        d.need_flush = 0
-        flush_tlb(d)
+        flush_wanted(d)
     if not m.stop:
         rc = enter(d)
         if rc and not d.dying:

@@ -11,7 +11,7 @@ Behaviour: Xen 4.17, create_bounce_frame in arch/x86/x86_64/entry.S and pv/iret.
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from xen_abi cimport xen_iret_context, VMASST_TYPE_architectural_iopl
-from hv.engine.cpu cimport flush_tlb, get_flags, set_flags, set_ring
+from hv.engine.cpu cimport flush_tlb, flush_user, get_flags, set_flags, set_ring
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash
 from hv.fastpath.memory cimport canonical, HV_END, HV_START, LDT_OFFSET, PF_USER, PERDOMAIN_START, copy_from_guest, copy_to_guest, frame_pointer, walk, walk_t, ACCESS_READ, WALK_OK
@@ -133,8 +133,10 @@ cdef void toggle_mode(vcpu_t *v) noexcept nogil:
         env.segs[SEG_GS].base = v.gs_base_kernel
     v.kernel_mode ^= 1
     set_ring(v)
-    if v.domain.need_toggle_flush:
+    if v.domain.kernel_changed:
         flush_tlb(v.domain)
+    elif v.domain.cpu_filled:
+        flush_user(v.domain)
 
 
 cdef int _bounce(vcpu_t *v, uint64_t handler, bint mask_events, bint with_error, uint32_t error) noexcept nogil:

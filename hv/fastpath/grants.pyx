@@ -23,6 +23,7 @@ from hv.fastpath.grant_table cimport NO_HANDLE, give_handle, nr_entries, take_ha
 from hv.fastpath.memory cimport *
 from hv.fastpath.paging cimport _adjust as adjust_entry, _put_target as put_target, get_page_and_type, put_page_and_type
 from hv.fastpath.state cimport *
+from hv.fastpath.tlb cimport entry_changed
 
 
 cdef domain_t *find_domain(machine_t *m, uint32_t domid) noexcept nogil:
@@ -207,7 +208,7 @@ cdef int _create_mapping(vcpu_t *v, uint64_t address, uint64_t mfn, uint32_t fla
     old = slot[0]
     slot[0] = adjust_entry(TYPE_L1, _entry(mfn, flags))
     if old & PTE_PRESENT:
-        v.domain.need_toggle_flush = 1
+        entry_changed(v.domain, TYPE_L1, table, old)
         put_target(v.domain, TYPE_L1, old, table)
     return GNTST_okay
 

@@ -68,6 +68,7 @@ cdef int _descriptor_page(vcpu_t *v, uint64_t va, int access, walk_t *w) noexcep
 
 cdef int _hypervisor_page(vcpu_t *v, uint64_t va, int access, bint user, walk_t *w) noexcept nogil:
     cdef machine_t *m = v.domain.machine
+    w.entries[1] = 0
     if va - HV_START < m.m2p_frames << PAGE_SHIFT:
         if access == ACCESS_WRITE or access == ACCESS_FETCH:
             return _fail(w, PF_PRESENT, access, user, 1)
@@ -136,6 +137,7 @@ cdef int _leaf(domain_t *d, uint64_t *slot, uint64_t entry, uint64_t rights, uin
     w.prot = PROT_READ
     if rights & PTE_RW and entry & PTE_DIRTY:       # the first store must come here to set DIRTY
         w.prot |= PROT_WRITE
+        d.machine.frames[w.mfn].used_at = d.machine.epoch
     if not nx:
         w.prot |= PROT_EXEC
     w.level = 0

@@ -18,6 +18,7 @@ from hv.fastpath.foreign cimport remove_foreign
 from hv.fastpath.frames cimport get_page, put_page
 from hv.fastpath.memory cimport *
 from hv.fastpath.state cimport *
+from hv.fastpath.tlb cimport entry_changed, may_be_used, root_changes, user_changes
 from hv.fastpath.trace cimport trace_page_table
 
 cdef extern from * nogil:
@@ -168,7 +169,7 @@ cdef int get_page_and_type(domain_t *d, uint64_t mfn, int type) noexcept nogil:
     f = &d.machine.frames[mfn]
     if f.type_count == 0:
         if f.type != type:
-            if f.type == TYPE_WRITABLE:                 # a stale writable mapping must not outlive this
+            if f.type == TYPE_WRITABLE and may_be_used(d, f):   # a stale writable mapping must not outlive this
                 request_flush(d)
             f.type = type
             f.flags &= ~FRAME_VALIDATED
@@ -197,7 +198,7 @@ cdef void put_page_and_type(domain_t *d, uint64_t mfn) noexcept nogil:
         if TYPE_L1 <= f.type <= TYPE_L4:
             _drop_entries(d, mfn, f.type, 512)
             f.type = TYPE_NONE
-            request_flush(d)
+            d.kernel_changed = 1
     put_page(d.machine, mfn)
 
 
@@ -210,8 +211,6 @@ cdef int _modify(domain_t *d, int level, uint64_t mfn, uint64_t *slot, uint64_t 
     cdef int rc
     if _is_hypervisor_slot(level, <uint64_t>slot >> 3 & 511):
         return -XEN_EINVAL
-    if old & PTE_PRESENT:
-        d.need_toggle_flush = 1
     if value & PTE_PRESENT:
         if value & (HV_L1_FORBIDDEN if level == TYPE_L1 else HV_LX_FORBIDDEN):
             return -XEN_EINVAL
@@ -225,13 +224,12 @@ cdef int _modify(domain_t *d, int level, uint64_t mfn, uint64_t *slot, uint64_t 
             return rc
     slot[0] = value | (old & (PTE_ACCESSED | PTE_DIRTY) if preserve_ad else 0)
     _put_target(d, level, old, mfn)
-    if level != TYPE_L1:
-        request_flush(d)
     _changed(d, level, mfn, slot, old)
     return 0
 
 
 cdef inline void _changed(domain_t *d, int level, uint64_t mfn, uint64_t *slot, uint64_t old) noexcept nogil:
+    entry_changed(d, level, mfn, old)
     if d.machine.trace != NULL:
         trace_page_table(d, level, mfn, <uint64_t>(<uint8_t *>slot - d.machine.ram), old, slot[0])
 
@@ -268,12 +266,11 @@ cdef bint write_trapped(domain_t *d, uint64_t mfn, uint64_t offset, uint64_t val
     """A guest's own write to an entry of an L1 table; False, and nothing done, where the new entry is refused."""
     cdef uint64_t *slot = <uint64_t *>(frame_pointer(d.machine, mfn) + offset)
     cdef uint64_t old = slot[0]
-    if old & PTE_PRESENT:
-        d.need_toggle_flush = 1
     if value & PTE_PRESENT and (value & HV_L1_FORBIDDEN or _get_l1_target(d, value)):
         return False
     slot[0] = _adjust(TYPE_L1, value)
     _put_target(d, TYPE_L1, old, mfn)
+    _changed(d, TYPE_L1, mfn, slot, old)
     return True
 
 
@@ -366,12 +363,13 @@ cdef int new_root(vcpu_t *v, uint64_t mfn) noexcept nogil:
     """MMUEXT_NEW_BASEPTR and mov to CR3."""
     cdef uint64_t old = v.kernel_root
     cdef int rc
-    request_flush(v.domain)
     if old == mfn:
+        root_changes(v.domain, mfn, mfn)
         return 0
     rc = get_page_and_type(v.domain, mfn, TYPE_L4)
     if rc:
         return rc
+    root_changes(v.domain, old, mfn)
     unmap_ldt(v)
     v.kernel_root = mfn
     if old:
@@ -390,7 +388,7 @@ cdef int new_user_root(vcpu_t *v, uint64_t mfn) noexcept nogil:
         if rc:
             return rc
     v.user_root = mfn
-    v.domain.need_toggle_flush = 1
+    user_changes(v.domain)
     if old:
         put_page_and_type(v.domain, old)
     return 0

@@ -43,7 +43,7 @@ ctypedef struct frame_t:
     uint8_t type
     uint8_t flags
     uint16_t pad
-    uint32_t pad2
+    uint32_t used_at         # the epoch in which a TLB was last given a writable entry for it, or the kernel's from it
 
 # Why a vCPU can not run (vcpu_t.pause); Xen's VPF_*.
 cdef enum:
@@ -378,6 +378,12 @@ ctypedef struct step_t:
 
 cdef enum:
     SEEN_PAGES = 64
+    USER_PAGES = 48
+
+cdef enum:                   # how much of the TLB has to go (see tlb.pyx)
+    FLUSH_NOTHING = 0
+    FLUSH_USER = 1           # what belongs to one address space
+    FLUSH_ALL = 2
 
 ctypedef struct seen_t:      # a translation that a copy from or to the guest has walked for
     uint64_t tag             # its virtual page number + 1; 0 is none
@@ -395,9 +401,13 @@ ctypedef struct domain_t:
     void *env
     void *python             # the GuestDomain object
     uint8_t inside           # between uc_emu_start and its return: rflags are lazy
-    uint8_t need_flush       # flush the TLB before the guest goes on
+    uint8_t need_flush       # FLUSH_*: of the TLB, before the guest goes on
     seen_t seen[SEEN_PAGES]  # a TLB for hv's own copies, of the vCPU that runs; dropped with the CPU's
-    uint8_t need_toggle_flush    # flush it at the next change of mode: there Xen loads CR3
+    uint8_t kernel_changed   # an entry that may be in the TLB, and is no process's, has changed: flush where Xen loads CR3
+    uint8_t cpu_filled       # the TLB holds what the CPU itself has read; it belongs to one mode
+    uint32_t flushed_at      # the epoch of the last complete flush
+    uint32_t nr_user_pages   # in the list; more than USER_PAGES: too many
+    uint64_t user_pages[USER_PAGES]     # what the TLB holds of one address space only
     uint8_t dying            # 1: shut down or crashed, do not run
     uint8_t crashed
     uint8_t shutdown_code
@@ -481,6 +491,9 @@ ctypedef struct machine_t:
     vcpu_t *on_cpu           # whose run state is running; NULL: the machine idles
     uint32_t turn            # round-robin position: slot * VCPU_LIMIT + vcpu
     uint64_t blocks_stepped
+    uint32_t epoch           # counts complete TLB flushes of all domains; stays at its end
+    uint64_t tlb_flushes     # complete ones
+    uint64_t tlb_fills
     domain_t *running
     # the debugger
     step_t step
@@ -511,7 +524,7 @@ cdef inline void forget_seen(domain_t *d) noexcept nogil:
 
 cdef inline void request_flush(domain_t *d) noexcept nogil:
     """No translation of before may be used: by hv from now on, by the guest when it goes on."""
-    d.need_flush = 1
+    d.need_flush = FLUSH_ALL
     forget_seen(d)
 
 
