@@ -91,9 +91,9 @@ def traps(session: Session, text: str) -> None:
     points = session.guest.entry_points(session.vcpu)
     for kind in ("event", "failsafe", "syscall"):
         address = points[kind]
-        session.write(f"{kind + ' callback':<24} {session.place(address) if address else 'none'}")
+        session.write(f"{kind + ' callback':<29} {session.place(address) if address else 'none'}")
     for vector, address in points["traps"].items():
-        session.write(f"{vector:#04x} {vectors.name(vector):<19} {session.place(address)}")
+        session.write(f"{vector:#04x} {vectors.name(vector):<24} {session.place(address)}")
     if not points["traps"]:
         session.write("the trap table is empty (set_trap_table)")
 
