@@ -1218,6 +1218,17 @@ cdef class GuestDomain:
                             r.address, r.rip, bool(r.software), bool(r.kernel_mode)))
         return entries
 
+    def last_events(self):
+        """The latest events of its ports, oldest first: (ns, vcpu that the port notified, port) of each."""
+        cdef domain_t *d = self._live()
+        cdef uint64_t i, kept = min(d.nr_events, <uint64_t>HISTORY)
+        cdef event_record_t *r
+        events = []
+        for i in range(d.nr_events - kept, d.nr_events):
+            r = &d.events[i & (HISTORY - 1)]
+            events.append((r.ticks // TICKS_PER_NS, r.vcpu, r.port))
+        return events
+
     @property
     def current_vcpu(self):
         return self._live().current.id if self._live().current != NULL else 0

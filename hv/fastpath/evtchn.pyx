@@ -15,6 +15,7 @@ from xen_abi cimport (EVTCHN_FIFO_PRIORITY_DEFAULT, EVTCHNSTAT_closed, EVTCHNSTA
                       EVTCHNSTAT_ipi, EVTCHNSTAT_unbound, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU, XEN_EACCES,
                       XEN_EINVAL, XEN_ENOSPC, XEN_ENOSYS)
 from hv.fastpath.receiver cimport forget
+from hv.fastpath.state cimport HISTORY, charged, event_record_t
 from hv.fastpath.trace cimport trace_event, trace_unmask
 
 
@@ -76,6 +77,10 @@ cdef int set_priority(domain_t *d, uint32_t port, uint32_t priority) noexcept no
 # --- events -------------------------------------------------------------------------------------------------------
 
 cdef inline void _happens(domain_t *d, uint32_t port) noexcept nogil:
+    cdef event_record_t *r = &d.events[d.nr_events & (HISTORY - 1)]
+    d.nr_events += 1
+    r.ticks = charged(d.machine)
+    r.port, r.vcpu = port, d.ports[port].vcpu
     if d.machine.trace == NULL:
         d.port_ops.set_pending(d, port)
     else:

@@ -376,6 +376,11 @@ ctypedef struct step_t:
     uint64_t sp
     uint64_t pc
 
+ctypedef struct event_record_t:
+    uint64_t ticks
+    uint32_t port
+    uint32_t vcpu            # whom the port notified then
+
 cdef enum:
     SEEN_PAGES = 64
     USER_PAGES = 48
@@ -443,6 +448,8 @@ ctypedef struct domain_t:
     uint64_t nr_entries
     call_record_t calls[HISTORY]
     entry_record_t entries[HISTORY]
+    uint64_t nr_events
+    event_record_t events[HISTORY]
     point_t *points
     uint32_t nr_points
 

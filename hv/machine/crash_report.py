@@ -9,7 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from hv.builder.image import symbol_table
@@ -31,6 +31,7 @@ SELECTORS = ("cs", "ss", "ds", "es", "fs", "gs")
 BEFORE, AFTER = 4, 6  # instructions
 STACK_WORDS = 8
 MOST_PORTS = 16
+Row = tuple[int, int, str]  # ns, vCPU, text
 CONSOLE_LINES = 12
 
 
@@ -128,21 +129,30 @@ def _events(crash: Crash) -> list[str]:
     return [*lines[: MOST_PORTS + 1], *([f"    and {more} more"] if more > 0 else [])] if len(lines) > 1 else []
 
 
-def _last_calls(crash: Crash) -> list[str]:
-    lines = ["  last hypercalls:"]
+def _history(crash: Crash) -> list[str]:
+    """In the order of time: at the same time a call stands before the event that it sends, this before its upcall."""
+    rows = [*_last_calls(crash), *_last_events(crash), *_last_entries(crash)]
+    rows.sort(key=lambda row: row[0])
+    lines = [f"    {ns:>12} ns  vCPU {vcpu}  {text}" for ns, vcpu, text in rows]
+    return ["  what happened last:", *lines] if lines else []
+
+
+def _last_calls(crash: Crash) -> Iterator[Row]:
     for ns, vcpu, number, registers, result, inside in crash.guest.last_calls():
         text = f"{decode.call_text(number, registers)} = {words.result(result)}"
-        lines.append(f"    {ns:>12} ns  vCPU {vcpu}  {'  ' if inside else ''}{text}")
-    return lines if len(lines) > 1 else []
+        yield ns, vcpu, f"{'  ' if inside else ''}{text}"
 
 
-def _last_entries(crash: Crash) -> list[str]:
-    lines = ["  last exceptions and upcalls:"]
+def _last_events(crash: Crash) -> Iterator[Row]:
+    for ns, vcpu, port in crash.guest.last_events():
+        state, _, detail, remote_port, *_ = crash.guest.port(port)
+        yield ns, vcpu, f"event: port {port}, {words.source_of(state, detail, remote_port)}"
+
+
+def _last_entries(crash: Crash) -> Iterator[Row]:
     for e in crash.entries:
         text = decode.entry_text(e.vector, e.error, e.address, e.software)
-        mode = "" if e.kernel_mode else ", user mode"
-        lines.append(f"    {e.ns:>12} ns  vCPU {e.vcpu}  {text}, rip {crash.name(e.rip)}{mode}")
-    return lines if len(lines) > 1 else []
+        yield e.ns, e.vcpu, f"{text}, rip {crash.name(e.rip)}{'' if e.kernel_mode else ', user mode'}"
 
 
 def _console(crash: Crash) -> list[str]:
@@ -164,7 +174,6 @@ SECTIONS: tuple[Callable[[Crash], list[str]], ...] = (
     _calls,
     _vcpus,
     _events,
-    _last_calls,
-    _last_entries,
+    _history,
     _console,
 )

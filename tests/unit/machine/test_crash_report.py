@@ -115,11 +115,26 @@ def test_what_happened_before() -> None:
         "\n entry on_fault, faulted, error=1\nfaulted: addq $3, frame_rip(%rdi)\n ret"
         "\n .data\n .balign 8\ntraps: trap 14, 0, on_fault\n trap 0, 0, 0"
     )
-    calls, entries = text.split("last hypercalls:")[1].split("last exceptions and upcalls:")
-    assert re.search(r"\d+ ns  vCPU 0  set_trap_table\(traps=0x\w+\) = 0\n", calls)
-    assert re.search(r"\d+ ns  vCPU 0  sched_op\(cmd=77, arg=0x\w+\) = -ENOSYS\n", calls)
-    assert re.search(r"ns  vCPU 0  page fault #PF error 0x0 at 0xdead0000, rip main\+0x\w+\n", entries)
-    assert re.search(r"ns  vCPU 0  invalid opcode #UD, rip main\+0x\w+$", entries)
+    history = text.split("what happened last:")[1].splitlines()[1:]
+    expected = (
+        r"\d+ ns  vCPU 0  set_trap_table\(traps=0x\w+\) = 0$",
+        r"\d+ ns  vCPU 0  sched_op\(cmd=77, arg=0x\w+\) = -ENOSYS$",
+        r"ns  vCPU 0  page fault #PF error 0x0 at 0xdead0000, rip main\+0x\w+$",
+        r"ns  vCPU 0  invalid opcode #UD, rip main\+0x\w+$",
+    )
+    found = [next(i for i, line in enumerate(history) if re.search(pattern, line)) for pattern in expected]
+    assert found == sorted(found)
+
+
+def test_events_stand_between_the_call_that_sends_them_and_the_upcall() -> None:
+    text = crashed(
+        "main: hypercall set_callbacks, $upcall, $0, $0\n hypercall event_channel_op, $EVTCHNOP_bind_ipi, $ipi"
+        "\n hypercall event_channel_op, $EVTCHNOP_unmask, $ipi + 4\n hypercall event_channel_op, $EVTCHNOP_send, $ipi + 4"
+        "\n hypercall sched_op, $SCHEDOP_block, $0\n ud2\nupcall: ud2"
+        "\n .data\n .balign 8\nipi: .long 0, 0"
+    )
+    kinds = re.findall(r"ns  vCPU 0  (event_channel_op\(cmd=EVTCHNOP_send|event: port 3|event upcall)", text)
+    assert kinds == ["event_channel_op(cmd=EVTCHNOP_send", "event: port 3", "event upcall"]
 
 
 def test_where_it_was() -> None:
