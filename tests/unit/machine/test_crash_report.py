@@ -130,7 +130,8 @@ def test_events_stand_between_the_call_that_sends_them_and_the_upcall() -> None:
     text = crashed(
         "main: hypercall set_callbacks, $upcall, $0, $0\n hypercall event_channel_op, $EVTCHNOP_bind_ipi, $ipi"
         "\n hypercall event_channel_op, $EVTCHNOP_unmask, $ipi + 4"
-        "\n hypercall event_channel_op, $EVTCHNOP_send, $ipi + 4\n hypercall sched_op, $SCHEDOP_block, $0\n ud2\nupcall: ud2"
+        "\n hypercall event_channel_op, $EVTCHNOP_send, $ipi + 4\n hypercall sched_op, $SCHEDOP_block, $0"
+        "\n ud2\nupcall: ud2"
         "\n .data\n .balign 8\nipi: .long 0, 0"
     )
     kinds = re.findall(r"ns  vCPU 0  (event_channel_op\(cmd=EVTCHNOP_send|event: port 3|event upcall)", text)
