@@ -126,7 +126,7 @@ class SocketService:
         """
         others = []
         clients = self._clients
-        for descriptor, events in self._epoll.poll(seconds):
+        for descriptor, events in self._epoll.poll(seconds, 64):
             client = clients.get(descriptor)
             if client is None:
                 if descriptor == self._listener.fileno():

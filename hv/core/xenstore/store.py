@@ -33,6 +33,7 @@ from hv.core.xenstore.watches import RELEASE_DOMAIN
 from hv.core.xenstore.wire import Packet
 
 _DOMID_FIRST_RESERVED = 0x7FF0
+_new = tuple.__new__  # as in wire.py
 _REFUSED, _IGNORED = InTransaction.REFUSED, InTransaction.IGNORED
 
 
@@ -175,7 +176,7 @@ class Store:
             kind, answer = XS_ERROR, error.name.encode() + b"\0"
         finally:
             state.cause = None
-        reply = Packet(kind, req_id, tx_id, answer)
+        reply: Packet = _new(Packet, (kind, req_id, tx_id, answer))
         connection.reply(reply, cause)
         if cause is not None:
             connection.outstanding += 1
