@@ -151,7 +151,7 @@ _GRANT_TABLE = _ops(
     ("map_grant_ref", grant_table.gnttab_map_grant_ref, "inout", True),
     ("unmap_grant_ref", grant_table.gnttab_unmap_grant_ref, "inout", True),
     ("setup_table", grant_table.gnttab_setup_table, "inout", True),
-    ("dump_table", grant_table.gnttab_dump_table, "inout", True),
+    ("dump_table", grant_table.gnttab_dump_table, "inout", True, "ENOSYS"),
     ("transfer", grant_table.gnttab_transfer, "inout", True),
     ("copy", grant_table.gnttab_copy, "inout", True),
     ("query_size", grant_table.gnttab_query_size, "inout", True),

@@ -244,9 +244,8 @@ cdef class EventLoops:
     cdef inline image_t *_load(self) noexcept nogil:
         cdef image_t *image = &self.pool[self.at]
         cdef uint32_t i
-        self.at += 1
-        if self.at == self.nr_images:
-            self.at = 0
+        cdef uint32_t following = self.at + 1
+        self.at = following if following < self.nr_images else 0
         for i in range(image.nr_words):
             self.e.pending[image.words[i]] = image.bits[i]
         self.e.selector[0] = image.selector
@@ -306,9 +305,8 @@ cdef class EventLoops:
 
     cdef image_t *_next(self) noexcept nogil:
         cdef image_t *image = &self.pool[self.at]
-        self.at += 1
-        if self.at == self.nr_images:
-            self.at = 0
+        cdef uint32_t following = self.at + 1
+        self.at = following if following < self.nr_images else 0
         return image
 
     def send(self, str what, uint32_t count, bint again=False):

@@ -28,12 +28,12 @@ from hv.fastpath.state cimport PAGE_SIZE, POINT_EVENT, TYPE_WRITABLE, domain_t, 
 from hv.fastpath.vcpu cimport check_pollers, mark_events_pending
 
 cdef enum:
-    WORDS_A_PAGE = PAGE_SIZE // 4
-    MAX_PAGES = EVTCHN_FIFO_NR_CHANNELS // WORDS_A_PAGE
-    PENDING = 1 << 31
-    MASKED = 1 << 30
-    LINKED = 1 << 29
-    BUSY = 1 << 28
+    WORDS_A_PAGE = 1024      # PAGE_SIZE // 4
+    MAX_PAGES = 128          # EVTCHN_FIFO_NR_CHANNELS // WORDS_A_PAGE
+    PENDING = 0x80000000
+    MASKED = 0x40000000
+    LINKED = 0x20000000
+    BUSY = 0x10000000
 
 assert PENDING == 1 << EVTCHN_FIFO_PENDING and MASKED == 1 << EVTCHN_FIFO_MASKED
 assert LINKED == 1 << EVTCHN_FIFO_LINKED and BUSY == 1 << EVTCHN_FIFO_BUSY

@@ -19,9 +19,9 @@ from hv.fastpath.state cimport entry_t, receiver_t
 from hv.fastpath.trace cimport handle
 
 cdef enum:
-    PENDING = 1 << 31        # as in evtchn_fifo.pyx
-    MASKED = 1 << 30
-    LINKED = 1 << 29
+    PENDING = 0x80000000        # as in evtchn_fifo.pyx
+    MASKED = 0x40000000
+    LINKED = 0x20000000
     WORDS_A_PAGE = 1024
 
 

@@ -123,8 +123,8 @@ ctypedef struct batch_t:     # of ports whose events are delivered together, at 
     uint32_t room
 
 cdef enum:
-    SPARSE_PORTS = 64 * 5 + 2
-    TAKEN_REMOVED = 1 << 31  # in a list of taken ports: one that was closed since
+    SPARSE_PORTS = 322       # 64 * 5 + 2; no expressions: the checked build can not digest them in a .pxd
+    TAKEN_REMOVED = 0x80000000  # in a list of taken ports: one that was closed since
 
 ctypedef struct taken_t:     # of one who receives: what has been taken and is not delivered yet (2-level)
     taken_t *outer           # of the one that this one interrupts

@@ -21,9 +21,9 @@ from hv.fastpath.state cimport *
 from hv.fastpath.trace_pages cimport mapped_at
 
 cdef enum:
-    BUFFER = 1 << 20
+    BUFFER = 0x100000
     LARGEST = 8192           # of a record without a note
-    MOST_NOTE = 1 << 18
+    MOST_NOTE = 0x40000
     HEADER = 32              # bytes before the words
     CHUNK = 16               # bytes before the data
     MOST_CAPTURED = 512      # bytes of an array
