@@ -42,6 +42,7 @@ OPTIONS = (
         help="Let guests on xenbr0 reach a server through a gateway; one on 127.0.0.1 is at 10.0.2.2 for them.",
     ),
     click.option("--list", "list_domains", is_flag=True, help="At the end, print a table of the domains, as xl list."),
+    click.option("--grants", is_flag=True, help="At the end, print what each guest has granted to others, and mapped."),
     click.option("--events", is_flag=True, help="At the end, print each guest's table of event channels."),
     click.option(
         "--xenstore-socket", "store", metavar="PATH", help="Let tools look into XenStore by this Unix socket meanwhile."
@@ -85,6 +86,7 @@ def boot(
     gateway: tuple[str, ...],
     net_allow: tuple[str, ...],
     list_domains: bool,
+    grants: bool,
     events: bool,
     store: str | None,
     options: GuestOptions,
@@ -99,6 +101,7 @@ def boot(
     """
     from hv.cli import consoles, domains
     from hv.cli.events import show
+    from hv.cli.grants import show as show_grants
     from hv.cli.terminal import ConsoleInput, Left, RawTerminal
     from hv.machine.machine import Machine
     from hv.machine.network import DEFAULT_BRIDGE
@@ -141,6 +144,8 @@ def boot(
         code = _report(machine, outcome, options)
         if events:
             show(machine.domains)
+        if grants:
+            show_grants(machine.domains)
         if list_domains:
             domains.show(machine)
         return code

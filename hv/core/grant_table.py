@@ -95,6 +95,11 @@ class GrantTable:
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
+        self._at_end: tuple[list[Grant], list[Mapped]] | None = None
+
+    def end(self) -> None:
+        """The domain is going: what is there now can still be looked at."""
+        self._at_end = list(self), self.mapped
 
     @property
     def version(self) -> int:
@@ -129,6 +134,9 @@ class GrantTable:
         self._guest.seed_grant(ref, domid, mfn)
 
     def __iter__(self) -> Iterator[Grant]:
+        return iter(self._at_end[0]) if self._at_end is not None else self._rows()
+
+    def _rows(self) -> Iterator[Grant]:
         for ref, flags, domid, frame, _status, uses in self._guest.granted():
             user, mfn, writers, readers = None, None, 0, 0
             if uses is not None:
@@ -140,6 +148,8 @@ class GrantTable:
     @property
     def mapped(self) -> list[Mapped]:
         """What the domain has mapped of others."""
+        if self._at_end is not None:
+            return self._at_end[1]
         return [
             Mapped(
                 handle,

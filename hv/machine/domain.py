@@ -416,6 +416,7 @@ class Domain:
     def _detach(self) -> None:
         machine = self.machine
         self.devices.unplug()
+        self.grants.end()
         self.guest.release_grants()  # Xen's order: what it had mapped, its event channels, its memory
         self._disconnect()
         machine.store.domain_shut_down(self.domid)
