@@ -30,6 +30,7 @@ class StoreBackend:
         self.store = store
         self._peers: dict[Connection, Serve] = {}
         self._of_domain: dict[int, tuple[Connection, Ring]] = {}
+        self._pages: dict[int, tuple[memoryview, Callable[[], None]]] = {}
         self._flushing = False
 
     def attach(self, connection: Connection, serve: Serve) -> None:
@@ -61,20 +62,29 @@ class StoreBackend:
 
     def connect(self, domid: int, page: memoryview, gfn: int, port: int, notify: Callable[[], None]) -> None:
         """Introduce a domain and serve its ring; `notify()` sends its event."""
-        connection = self.store.introduce(domid, gfn, port)
+        self._pages[domid] = page, notify
+        self._open(domid, self.store.introduce(domid, gfn, port))
+        self.flush()
+
+    def _open(self, domid: int, connection: Connection) -> Ring:
+        page, notify = self._pages[domid]
         ring = Ring(page, connection, self.store, notify)
         ring.offer()
         self._of_domain[domid] = connection, ring
         self.attach(connection, ring.service)
-        self.flush()
+        return ring
 
     def disconnect(self, domid: int) -> None:
         """The domain is gone, and what it owned."""
-        entry = self._of_domain.pop(domid, None)
-        if entry is not None:
-            self.detach(entry[0])
+        self._pages.pop(domid, None)
+        if domid in self._of_domain:
+            self._close(domid)
             self.store.release(domid)
         self.flush()
+
+    def _close(self, domid: int) -> None:
+        connection, _ = self._of_domain.pop(domid)
+        self.detach(connection)
 
     def service(self, domid: int) -> None:
         """The guest has rung."""
@@ -86,12 +96,18 @@ class StoreBackend:
     def _follow_tools(self) -> None:
         changes = self.store.ring_changes
         while changes:
-            change = changes.popleft()
-            entry = self._of_domain.get(change.domid)
-            if entry is None:
+            domid, _, port = changes.popleft()
+            if domid not in self._pages:
                 continue  # no guest of this machine: there is no page to look at
-            if change.port is None:
-                del self._of_domain[change.domid]
-                self.detach(entry[0])
-            else:
-                entry[1].begin_anew()
+            if domid in self._of_domain and (port is None or not self._is_current(domid)):
+                self._close(domid)
+            domain = self.store.domain(domid)
+            if port is None or domain is None or domain.connection is None:
+                continue
+            entry = self._of_domain.get(domid)
+            ring = entry[1] if entry is not None else self._open(domid, domain.connection)
+            ring.begin_anew()
+
+    def _is_current(self, domid: int) -> bool:
+        domain = self.store.domain(domid)
+        return domain is not None and domain.connection is self._of_domain[domid][0]

@@ -22,8 +22,7 @@ from hv.core.event_channel import EventChannels
 from hv.core.grant_table import GrantTable
 from hv.core.pirq import KINDS, NR_PIRQS, Pirqs
 from hv.core.xenstore.domain_keys import PvDomain, domain_keys
-from hv.errors import ConfigError, DomainEnded
-from hv.machine import size
+from hv.errors import ConfigError
 from hv.machine.config import Config
 from hv.machine.console import Console
 from hv.machine.devices import Devices
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 STORE_PORT, CONSOLE_PORT = 1, 2  # in the guest, as xl allocates them
 BOOT_EPOCH = 1_577_836_800  # the wall clock of a virtual machine starts at 2020-01-01 00:00:00 UTC
 EXIT_OK, EXIT_CRASHED = 0, 6
-SHUTDOWN_REQUESTS = ("poweroff", "halt", "reboot", "suspend")
 ENDINGS = {
     sched.SHUTDOWN_poweroff: "powered off",
     sched.SHUTDOWN_reboot: "rebooted",
@@ -146,32 +144,19 @@ class Domain:
 
         return core_file.write_file(self, path, self.crash_report or f"{self.name} (domain {self.domid}): running")
 
-    # --- what a toolstack asks a guest for, by XenStore
+    # --- what a toolstack asks a guest for; `toolstack` has more
 
     def shutdown(self, how: str = "poweroff") -> None:
         """Ask the guest to end, as `xl shutdown` does: "poweroff", "halt", "reboot" or "suspend"."""
-        if how not in SHUTDOWN_REQUESTS:
-            raise ConfigError(f"{how!r} is nothing to ask a guest for: choose {', '.join(SHUTDOWN_REQUESTS)}")
-        self._tell("control/shutdown", how)
+        self.toolstack.shutdown(how)
 
     def reboot(self) -> None:
         """Ask the guest to reboot, as `xl reboot` does."""
-        self.shutdown("reboot")
+        self.toolstack.shutdown("reboot")
 
     def sysrq(self, key: str) -> None:
         """Send a magic system request, one letter, as `xl sysrq` does."""
-        if len(key) != 1 or not key.isascii() or not key.isprintable():
-            raise ConfigError(f"{key!r} is no system request: it is one letter")
-        self._tell("control/sysrq", key)
-
-    def set_memory_target(self, memory: str | int) -> None:
-        """Ask the guest's balloon for another size ("32M", or MiB), as `xl mem-set` does."""
-        self._tell("memory/target", f"{size.parse(memory) >> 10}")
-
-    def _tell(self, key: str, value: str) -> None:
-        if self.ended:
-            raise DomainEnded(self.reason, self)
-        self.machine.xenstore.write(f"/local/domain/{self.domid}/{key}", value)
+        self.toolstack.sysrq(key)
 
     # --- events
 

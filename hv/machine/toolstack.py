@@ -74,5 +74,5 @@ class Toolstack:
         domain = self._domain
         if alive and domain.ended:
             raise ConfigError(f"{domain.name} has ended ({domain.reason}): there is nobody to ask")
-        domain.machine.store.write(f"/local/domain/{domain.domid}/{key}", value.encode())
+        domain.machine.xenstore.write(f"/local/domain/{domain.domid}/{key}", value)
         domain.machine.settle()
