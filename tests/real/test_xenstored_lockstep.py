@@ -1,6 +1,6 @@
 """hv's store and Debian's xenstored 4.17 are asked the same, at random; every reply and every watch event is the same.
 
-Two clients of the socket and two guests; HV_XENSTORED_STEPS is how many requests (default 1,500), HV_XENSTORED_SEED the
+Two clients of the socket and two guests; HV_XENSTORED_STEPS is how many requests (default 6,000), HV_XENSTORED_SEED the
 first seed. Where hv differs on purpose (docs/xenstore.md), nothing is asked: a transaction looks at every node at its
 start, because xenstored sees what others change before the first look; no malformed text; no generation numbers.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,9 +17,11 @@ import pytest
 from xenstored import RingPeer, SocketPeer, Xenstored
 
 from hv.abi.io import xs_wire as xs
-from hv.core.xenstore import Connection, Packet, Store
+from hv.abi.io.xs_wire import xenstore_domain_interface as layout
+from hv.core.xenstore import Connection, Packet, Store, encode
+from hv.core.xenstore.ring import Ring
 
-STEPS = int(os.environ.get("HV_XENSTORED_STEPS", "1500"))
+STEPS = int(os.environ.get("HV_XENSTORED_STEPS", "6000"))
 SEED = int(os.environ.get("HV_XENSTORED_SEED", "1"))
 AREAS = [f"/local/domain/{domid}{below}" for domid in (0, 1, 2) for below in ("", "/x", "/x/y")]
 NODES = ("/", "/l", "/l/a", "/l/a/b", "/l/b", "/l/b/c", "/local", "/local/domain", *AREAS)  # all that there will be
@@ -171,3 +174,73 @@ def test_random_requests(daemon: Xenstored, tmp_path: Path, seed: int) -> None:
     for _ in range(STEPS // 2):
         lockstep.step()
     assert not lockstep.store._state.tree.faults()
+
+
+def test_quotas(daemon: Xenstored, tmp_path: Path) -> None:
+    """A guest goes one further than it may, in each respect."""
+    both = Lockstep(daemon, tmp_path, 0).both
+    quotas = {"nodes": 6, "watches": 3, "transactions": 2, "transaction-nodes": 8, "node-size": 300}
+    for name, value in quotas.items():
+        assert both(0, xs.XS_CONTROL, b"quota\0set\0%s\0%d\0" % (name.encode(), value)) == b"OK\0"
+    guest, replies = 2, []
+    for number in range(8):
+        replies.append(both(guest, xs.XS_MKDIR, b"node%d/below\0" % number))
+    for number in range(6):
+        replies.append(both(guest, xs.XS_WATCH, b"x\0%d\0" % number))
+    for number in range(3):
+        both(guest, xs.XS_RM, b"node%d\0" % number)
+    for size in (200, 230, 250, 270, 290, 310):
+        replies.append(both(guest, xs.XS_WRITE, b"big\0" + b"v" * size))
+    for entries in range(1, 8):
+        replies.append(both(guest, xs.XS_SET_PERMS, b"big\0" + b"n1\0" * entries))
+    for _ in range(5):
+        replies.append(both(guest, xs.XS_TRANSACTION_START, b"\0"))
+    assert {b"OK\0", b"ENOSPC\0", b"E2BIG\0"} <= set(replies)
+    both(guest, xs.XS_RESET_WATCHES, b"\0")
+    number = int(both(guest, xs.XS_TRANSACTION_START, b"\0")[:-1])
+    for node in range(10):
+        both(guest, xs.XS_WRITE, b"node%d/below\0" % node, number)
+    both(guest, xs.XS_TRANSACTION_END, b"T\0", number)
+
+
+HOSTILE = [
+    {"req_prod": 1025},
+    {"req_cons": 0x80000000},
+    {"req_prod": 20, "rsp_prod": 1025},
+    {"req_prod": 20, "rsp_cons": 1},
+    {"message": 4097},
+    {"message": 0xFFFFFFFF},
+    {"message": 4096},
+]
+
+
+@pytest.mark.parametrize("fields", HOSTILE, ids=str)
+def test_hostile_rings(daemon: Xenstored, tmp_path: Path, fields: dict[str, int]) -> None:
+    """The error that the ring page shows, and whether the guest is still served."""
+    lockstep = Lockstep(daemon, tmp_path, 0)
+    own, theirs = lockstep.peers[2]
+    assert isinstance(theirs, RingPeer)
+    page = bytearray(4096)
+    ring = Ring(memoryview(page), own.connection, lockstep.store, lambda: None)
+    for memory in (page, theirs.page):
+        struct.pack_into("<4I", memory, layout.req_cons.offset, 0, 0, 0, 0)
+        for name, value in fields.items():
+            if name == "message":
+                memory[:16] = struct.pack("<4I", xs.XS_READ, 1, 0, value)
+                struct.pack_into("<I", memory, layout.req_prod.offset, 16)
+            else:
+                memory[:20] = encode(Packet(xs.XS_GET_DOMAIN_PATH, 1, 0, b"100\0"))
+                struct.pack_into("<I", memory, getattr(layout, name).offset, value)
+    ring.service()
+    for _ in range(3):
+        theirs.poke()
+    errors = [struct.unpack_from("<I", memory, layout.error.offset)[0] for memory in (page, theirs.page)]
+    assert errors[0] == errors[1]
+    for memory in (page, theirs.page):
+        struct.pack_into("<4I", memory, layout.req_cons.offset, 0, 0, 0, 0)
+        memory[:20] = encode(Packet(xs.XS_GET_DOMAIN_PATH, 1, 0, b"100\0"))
+        struct.pack_into("<I", memory, layout.req_prod.offset, 20)
+    ring.service()
+    theirs.poke()
+    taken = [struct.unpack_from("<I", memory, layout.req_cons.offset)[0] for memory in (page, theirs.page)]
+    assert taken[0] == taken[1]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,15 +23,23 @@ PACKAGES = (
 )  # fmt: skip
 
 
+@functools.cache
+def _shim(include: Path) -> bytes:
+    """The library that makes it run without Xen."""
+    source = Path(__file__).with_name("xenstored_shim.c")
+    with tempfile.TemporaryDirectory() as folder:
+        shim = Path(folder) / "shim.so"
+        compiler = [os.environ.get("CC", "cc"), "-O1", "-shared", "-fPIC", "-I", include, source, "-o", shim, "-ldl"]
+        subprocess.run(compiler, check=True)
+        return shim.read_bytes()
+
+
 class Xenstored:
     """The daemon in `folder`, whose files it uses."""
 
     def __init__(self, folder: Path, package: Callable[[str], Path]) -> None:
         shim = folder / "shim.so"
-        source = Path(__file__).with_name("xenstored_shim.c")
-        include = package("libxen-dev") / "usr/include"
-        compiler = [os.environ.get("CC", "cc"), "-O1", "-shared", "-fPIC", "-I", include, source, "-o", shim, "-ldl"]
-        subprocess.run(compiler, check=True)
+        shim.write_bytes(_shim(package("libxen-dev") / "usr/include"))
         utils = package("xen-utils-4.17") / "usr/lib/xen-4.17"
         folders = [place for name in PACKAGES for place in package(name).glob("**/x86_64-linux-gnu") if place.is_dir()]
         environment = {
@@ -79,8 +89,8 @@ class RingPeer:
 
     def __init__(self, folder: Path, domid: int, poke: Callable[[], None]) -> None:
         with open(folder / f"ring.{domid}", "r+b") as file:
-            self._page = mmap.mmap(file.fileno(), 4096)
-        self._poke = poke
+            self.page = mmap.mmap(file.fileno(), 4096)
+        self.poke = poke
         self._decoder = Decoder()
 
     def ask(self, packet: Packet) -> list[Packet]:
@@ -89,7 +99,7 @@ class RingPeer:
         packets: list[Packet] = []
         deadline = time.monotonic() + 20
         while not any(p.req_id == packet.req_id and p.type != 15 for p in packets):
-            self._poke()
+            self.poke()
             packets += self._decoder.feed(self._take())
             assert time.monotonic() < deadline, f"no reply to {packet}"
         return packets
@@ -97,18 +107,18 @@ class RingPeer:
     def _index(self, name: str, value: int | None = None) -> int:
         offset: int = getattr(xenstore_domain_interface, name).offset
         if value is not None:
-            struct.pack_into("<I", self._page, offset, value & 0xFFFFFFFF)
-        number: int = struct.unpack_from("<I", self._page, offset)[0]
+            struct.pack_into("<I", self.page, offset, value & 0xFFFFFFFF)
+        number: int = struct.unpack_from("<I", self.page, offset)[0]
         return number
 
     def _put(self, data: bytes) -> None:
         producer = self._index("req_prod")
         for count, byte in enumerate(data):
-            self._page[(producer + count) % 1024] = byte
+            self.page[(producer + count) % 1024] = byte
         self._index("req_prod", producer + len(data))
 
     def _take(self) -> bytes:
         consumer, producer = self._index("rsp_cons"), self._index("rsp_prod")
-        data = bytes(self._page[1024 + (consumer + n) % 1024] for n in range((producer - consumer) & 0xFFFFFFFF))
+        data = bytes(self.page[1024 + (consumer + n) % 1024] for n in range((producer - consumer) & 0xFFFFFFFF))
         self._index("rsp_cons", producer)
         return data
