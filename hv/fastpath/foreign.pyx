@@ -115,13 +115,13 @@ cdef void remove_foreign(domain_t *d, uint64_t mfn, bint writable, bint device) 
 
 
 cdef void _remove(grant_table_t *t, foreign_t *f) noexcept nogil:
-    cdef uint32_t mask = t.foreign_size - 1, hole = <uint32_t>(f - t.foreign), i = hole, home
+    cdef uint32_t size = t.foreign_size, mask = size - 1, hole = <uint32_t>(f - t.foreign), i = hole, home
     while True:
         i = (i + 1) & mask
         if t.foreign[i].tag == 0:
             break
         home = _home(t, t.foreign[i].tag)
-        if (i - home) & mask >= (i - hole) & mask:          # it may stand in the hole
+        if (i + size - home) & mask >= (i + size - hole) & mask:        # it may stand in the hole
             t.foreign[hole] = t.foreign[i]
             hole = i
     memset(&t.foreign[hole], 0, sizeof(foreign_t))

@@ -93,7 +93,7 @@ cdef int cache_flush(domain_t *d, const xen_gnttab_cache_flush *op) noexcept nog
         return 0
     if mfn >= d.machine.nr_frames:
         return -XEN_EINVAL
-    owner = find_domain(d.machine, d.machine.frames[mfn].owner - 1)
+    owner = find_domain(d.machine, d.machine.frames[mfn].owner - 1) if d.machine.frames[mfn].owner else NULL
     if owner == NULL:
         return -XEN_EPERM
     if owner != d and not _uses(d, owner.grants, mfn):
