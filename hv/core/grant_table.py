@@ -4,8 +4,8 @@ Rules:
 
 1. The state and its rules are hv.fastpath's (grants.pyx and its neighbours); nothing is kept here but names.
 2. A backend reaches guests by `HostGrants` only: what was not granted to domain 0 is refused (`GrantRefused`),
-   and what is mapped is marked as in use in the guest's table until `close`.
-3. A mapping outlives its guest: the frame stays until the backend closes it.
+   and what is mapped is marked as in use in the guest's table until `unmap`.
+3. A mapping outlives its guest: the frame stays until the backend unmaps it.
 
 Specification: grant_table.h; Xen 4.17 common/grant_table.c.
 """
@@ -58,7 +58,8 @@ class GrantRefused(Exception):
     """A guest has not granted what a backend asks for; `status` is Xen's GNTST_*."""
 
     def __init__(self, domid: int, ref: int | None, status: int) -> None:
-        super().__init__(f"domain {domid}, grant {'?' if ref is None else ref}: {STATUS_NAMES.get(status, status)}")
+        which = "a grant" if ref is None else f"grant {ref}"
+        super().__init__(f"{which} of domain {domid}: {STATUS_NAMES.get(status, status)}")
         self.status = status
 
 
@@ -164,7 +165,7 @@ class GrantTable:
 
 
 class Mapping:
-    """A guest's page, mapped for a backend: `view` is its memory until `close`."""
+    """A guest's page, mapped for a backend: `view` is its memory until `unmap`."""
 
     def __init__(self, host: Host, handle: int, mfn: int, view: memoryview, written: Callable[[int], None]) -> None:
         self._host = host
@@ -177,7 +178,7 @@ class Mapping:
         """Say that `view` was written: code that the guest runs from this page is translated anew."""
         self._written(self.mfn)
 
-    def close(self) -> None:
+    def unmap(self) -> None:
         """Give the grant back; a second time does nothing."""
         if self._handle is not None:
             handle, self._handle = self._handle, None
@@ -190,7 +191,7 @@ class Mapping:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.unmap()
 
 
 class HostGrants:

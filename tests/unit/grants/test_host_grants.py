@@ -19,7 +19,7 @@ def test_a_view_is_the_guests_memory_and_is_noted() -> None:
             mapping.view[1] = 0x66
             assert (a.load(a.page(0)), a.noted(8)) == (0x6655, "rw")
             view = mapping.view
-        mapping.close()
+        mapping.unmap()
         assert (a.noted(8), len(mapping.view), len(view)) == ("", 0, 4096)
 
 
@@ -83,7 +83,7 @@ def test_the_guest_dies_under_a_mapping() -> None:
         a.domain.destroy()
         assert (mapping.view[0], engine.frame(mapping.mfn)[0]) == (0x77, a.domid)
         mapping.view[0] = 0x78
-        mapping.close()
+        mapping.unmap()
         assert engine.frame(mapping.mfn)[0] is None
         assert a.machine.domain0.guest.foreign_frames() == {}
 
