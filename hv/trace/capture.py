@@ -47,6 +47,7 @@ class Capture:
     count_register: int | None = None
     per: int = 1
     fixed: int = 1  # elements where no register counts them
+    last: str | None = None  # the field that is 0 in the last element
     nested: Nested | None = None
 
 
@@ -64,6 +65,7 @@ STRUCTURES: dict[str, Any] = {
         xen.mmuext_op,
     )
 }
+FILLED = ("XENMEM_populate_physmap", "XENMEM_increase_reservation")  # what their structure leads to is written
 IN_OUT = ("evtchn_op", "physdev_op")
 
 
@@ -74,7 +76,8 @@ def _count(row: Hypercall) -> int | None:
 def _of_operation(row: Hypercall, operation: Operation) -> tuple[Capture, ...]:
     found = []
     for i, argument in enumerate(row.arguments):
-        reads, writes = operation.direction in ("in", "inout"), operation.direction in ("out", "inout")
+        reads = operation.direction in ("in", "inout")
+        writes = operation.direction in ("out", "inout") or operation.name in FILLED
         if argument.kind == "arg" and operation.argument is not None:
             count = _count(row) if operation.count else None
             found.append(
@@ -91,7 +94,7 @@ def _of_call(row: Hypercall) -> tuple[Capture, ...]:
     for i, argument in enumerate(row.arguments):
         layout = STRUCTURES.get(argument.kind.removeprefix("ptr:"))
         if layout is arch_x86_xen.trap_info:
-            found.append(Capture(i, layout, True, False, fixed=256))
+            found.append(Capture(i, layout, True, False, fixed=256, last="address"))
         elif layout is not None:
             found.append(Capture(i, layout, True, layout.__name__ in IN_OUT, _count(row)))
         elif argument.kind == "u64s":

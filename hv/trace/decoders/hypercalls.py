@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from typing import Any
 
 from hv.abi.hypercalls import BY_NUMBER
@@ -22,8 +23,18 @@ def _layouts(event: Hypercall, pieces: tuple[Piece, ...]) -> list[tuple[Piece, A
     for piece in pieces:
         row = by_register.get(piece.register)
         if row is not None:
-            found.append((piece, row.nested.element if piece.nested and row.nested else row.layout))
+            element = row.nested.element if piece.nested and row.nested else row.layout
+            found.append((_cut(piece, row) if row.last else piece, element))
     return found
+
+
+def _cut(piece: Piece, row: Capture) -> Piece:
+    """Only the elements up to the last one, of those that could be read."""
+    size, field = ctypes.sizeof(row.layout), getattr(row.layout, row.last or "")
+    for at in range(0, len(piece.data) - size + 1, size):
+        if not any(piece.data[at + field.offset : at + field.offset + field.size]):
+            return replace(piece, whole=at + size, data=piece.data[: at + size])
+    return piece
 
 
 def _pointed_at(event: Hypercall) -> dict[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any
 
@@ -168,3 +169,21 @@ def test_an_interrupt_from_outside_is_the_cause_of_its_event() -> None:
         with p.machine.trace.subscribe(found.append):
             p.machine.domains[0].raise_virq(xen.VIRQ_DEBUG)
         assert isinstance(found[0], Note) and isinstance(found[1], PortEvent) and found[1].cause == found[0].id
+
+
+def test_a_list_that_its_last_element_ends() -> None:
+    with puppet() as p:
+        traps = struct.pack("<BBHIQ", 0x80, 3, 0xE033, 0, p.page(1)) + bytes(16) + struct.pack("<4Q", 1, 2, 3, 4)
+        text = line(p, "set_trap_table", traps)
+        assert text.count("vector=") == 2 and text.endswith("address=0}]) = 0")
+
+
+def test_what_a_call_writes_behind_a_pointer() -> None:
+    with puppet() as p:
+        extents = p.place(struct.pack("<Q", p.mfn(p.page(6))))
+        reservation = struct.pack("<QQIIHxxxxxx", extents, 1, 0, 0, xen.DOMID_SELF)
+        assert p.map(p.page(6), 0, 0) == 0
+        assert " → 0x" in line(p, "memory_op", 1, reservation)
+        p.guest.write(extents, struct.pack("<Q", 0x3000))  # a guest frame for it
+        text = line(p, "memory_op", 6, reservation)
+        assert re.search(r" → 0x3000 ⇒ 0x\w+\) = 1$", text), text
