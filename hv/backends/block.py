@@ -213,6 +213,7 @@ class Block(Device):
         self.image, self.vdev, self.cdrom = image, vdev, cdrom
         self.discards = discards and not image.read_only
         self.max_queues = min(queues, MAX_QUEUES)
+        self.persistent = True  # whether to offer persistent grants; before it is plugged in
         self.queues: list[Queue] = []
         self.observers: list[Observer] = []
 
@@ -231,7 +232,7 @@ class Block(Device):
             "bootable": "1",
             "feature-flush-cache": "1",
             "feature-barrier": "1",
-            "feature-persistent": "1",
+            "feature-persistent": str(int(self.persistent)),
             "feature-max-indirect-segments": str(MAX_INDIRECT_SEGMENTS),
             "max-ring-page-order": str(MAX_RING_ORDER),
             "multi-queue-max-queues": str(self.max_queues),
@@ -252,7 +253,7 @@ class Block(Device):
         protocol = self.nodes.front("protocol") or XEN_IO_PROTO_ABI_NATIVE
         if protocol != XEN_IO_PROTO_ABI_NATIVE:
             raise DeviceError(f"the frontend's protocol is {protocol}: this backend speaks {XEN_IO_PROTO_ABI_NATIVE}")
-        persistent = self.frontend_number("feature-persistent", 0) == 1
+        persistent = self.frontend_number("feature-persistent", 0) == 1 and self.persistent  # Linux writes 1 always
         order = self.frontend_number("ring-page-order", 0, MAX_RING_ORDER)
         count = self.frontend_number("multi-queue-num-queues", 1, self.max_queues)
         if not count:

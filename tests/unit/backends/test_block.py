@@ -306,6 +306,25 @@ def test_persistent_grants_are_mapped_once_and_bounded(tmp_path: Path, monkeypat
     assert not disk.peer.leaks
 
 
+def test_persistent_grants_only_where_they_were_offered(tmp_path: Path) -> None:
+    """Linux writes that it can, whatever the backend has said, and uses a reference for another page then."""
+    path = tmp_path / "disk.raw"
+    path.write_bytes(content(0, SECTORS))
+    device = Block(ImageFile(str(path)), "xvda", 51712)
+    device.persistent = False
+    peer, nodes = plugged(device)
+    assert nodes.back_values["feature-persistent"] == "0"
+    ring = FrontRing([peer.grant(RING)], 112)
+    nodes.front_values |= {"ring-ref": str(RING), "event-channel": str(PORT), "feature-persistent": "1"}
+    frontend_state(device, nodes, 3)
+    for sector in (1, 2):
+        page = peer.grant(DATA)
+        ring.put(request(READ, sector, (DATA, 0, 0)))
+        peer.handlers[PORT]()
+        assert page[:512] == content(sector)
+        assert peer.mapped[DATA] == 0
+
+
 CONNECTIONS = {
     "protocol": "x86_32-abi",
     "ring-ref": "9",
