@@ -67,7 +67,8 @@ def block(clock: str, vmlinuz: Path, busybox: bytes, folder: Path) -> None:
         for _ in range(256):
             file.write(bytes(MIB))
     with hv.Machine(clock=clock) as machine:
-        guest = Linux(machine, vmlinuz, busybox, "max_ring_page_order=2 max_indirect_segments=256", disks=[f"{image},raw,xvda,rw"]).ready()
+        driver = "max_ring_page_order=2 max_indirect_segments=256"
+        guest = Linux(machine, vmlinuz, busybox, driver, disks=[f"{image},raw,xvda,rw"]).ready()
         for row, (arguments, size, requests) in BLOCK.items():
             show(row, [timed(guest, f"dd {arguments} 2>&1") for _ in range(RUNS)], size, requests)
 
