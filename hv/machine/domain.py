@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hv.abi import sched, xen
 from hv.abi.errno import XEN_EPERM, XEN_ESRCH
+from hv.abi.grant_table import GNTTAB_RESERVED_CONSOLE, GNTTAB_RESERVED_XENSTORE
 from hv.backends.console import ConsoleBackend
 from hv.builder import pv
 from hv.builder.image import symbol_table
@@ -283,6 +284,8 @@ class Domain:
         self.console.backend = backend
         host.bind(console_port, lambda port: backend.service())
         store, domid = self.machine.store_backend, self.domid
+        self.grants.seed(GNTTAB_RESERVED_CONSOLE, 0, built.console_mfn)
+        self.grants.seed(GNTTAB_RESERVED_XENSTORE, 0, built.store_mfn)
         self._write_keys(built)
         self.devices.plug()
         store.connect(domid, engine.page(built.store_mfn), built.store_mfn, STORE_PORT, notifier(store_port))
