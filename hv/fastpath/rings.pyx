@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, overflowcheck=False
 """The backend's end of a shared ring (io/ring.h): requests out of it, responses into it.
 
 Rules:
@@ -6,6 +6,7 @@ Rules:
 * The frontend's index is checked before it is used: more requests than there are slots without a response is RingError.
 * An entry may lie across two pages: the pages of a ring are not neighbours in memory.
 * Guests do not run while the host side does, so there are no barriers here.
+* Indexes count modulo 2^32: the checked build's test for overflows is off in this file.
 """
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
