@@ -12,10 +12,10 @@ Behaviour: Xen 4.17 (arch/x86/pv/hypercall.c, mm.c, common/multicall.c, common/s
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from xen_abi cimport *
 from hv.engine.clock cimport HYPERCALL_TICKS, forget_watch, set_periodic, set_poll_timeout, set_singleshot, stop_singleshot
-from hv.engine.cpu cimport (block_ends_at, debug_registers_changed, flush_page, flush_wanted, get_flags, leave_now, restart_block,
+from hv.engine.cpu cimport (debug_registers_changed, flush_page, flush_wanted, get_flags, leave_now, restart_block,
                             set_task_switched)
 from hv.engine.grant_table_op cimport hot_grant_table_op
-from hv.engine.stepping cimport stop_here, stopped_here, uncount_step
+from hv.engine.stepping cimport look_at_call
 from hv.engine.traps cimport deliver_events, iret, load_ldt, load_segment, segment_base, set_flat_segments, syscall_entry
 from hv.engine.unicorn cimport *
 from hv.fastpath.breakpoints cimport get_debug_register, set_debug_register
@@ -26,7 +26,7 @@ from hv.fastpath.memory cimport canonical, HV_END, HV_START, copy_from_guest, co
 from hv.fastpath.now cimport system_time
 from hv.fastpath.paging cimport (get_page_and_type, new_root, new_user_root, pin, put_page_and_type, unmap_ldt, unpin, update_l1_of,
                                  write_entry)
-from hv.fastpath.points cimport note_call, note_return
+from hv.fastpath.points cimport note_return
 from hv.fastpath.state cimport *
 from hv.fastpath.trace cimport trace_call, trace_return
 from hv.fastpath.vcpu cimport runstate_now, unblock
@@ -35,7 +35,6 @@ from libc.string cimport memcpy, memset
 cdef enum:
     NR_HYPERCALLS = 64
     BATCH = 4096
-    SYSCALL_LENGTH = 2
     SHORTEST_PERIOD = 1000000     # ns, of a periodic timer
 
 cdef extern from * nogil:
@@ -71,7 +70,7 @@ cdef void on_syscall(vcpu_t *v) noexcept nogil:
     cdef uint64_t number = env.regs[RAX]
     cdef int64_t result
     if d.points_of & POINT_CALL and v.kernel_mode:
-        _look_at_call(v)
+        look_at_call(v)
     env.eip += 2
     m.block = NULL                          # it ends here, complete
     if v.watching:                          # a #DB that comes inside Xen is nobody's
@@ -122,26 +121,18 @@ cdef void back_to_guest(vcpu_t *v) noexcept nogil:
         restart_block(d)
 
 
-cdef void _look_at_call(vcpu_t *v) noexcept nogil:
-    """Stop at the instruction, with nothing done, where the debugger has a breakpoint for the call."""
-    cdef domain_t *d = v.domain
-    cdef hv_env *env = <hv_env *>d.env
-    cdef machine_t *m = d.machine
-    cdef uint64_t[6] args
-    args[:] = [env.regs[RDI], env.regs[RSI], env.regs[RDX], env.regs[R10], env.regs[R8], env.regs[R9]]
-    if m.part_of == v and m.part_at == env.eip:
-        m.part_of = NULL                    # it has been looked at before its first part
-    elif not (m.stopped_by_call and stopped_here(v, SYSCALL_LENGTH)) and note_call(v, env.regs[RAX], 0, args):
-        block_ends_at(m, env.eip + env.segs[SEG_CS].base)
-        uncount_step(v)
-        m.stopped_by_call = 1
-        stop_here(v, STOP_POINT)
-
-
 cdef int64_t _dispatch(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogil:
-    if v.domain.machine.trace == NULL:
+    if v.domain.machine.trace == NULL and not v.domain.points_of:
         return _serve(v, number, args)
-    return _traced(v, number, args)
+    return _observed(v, number, args)
+
+
+cdef int64_t _observed(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogil:
+    """A trace or the debugger wants to know."""
+    cdef int64_t result = _serve(v, number, args) if v.domain.machine.trace == NULL else _traced(v, number, args)
+    if v.domain.points_of & POINT_RETURN and result != PREEMPTED:
+        note_return(v, number, args, result)
+    return result
 
 
 cdef int64_t _traced(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogil:
@@ -166,8 +157,6 @@ cdef int64_t _serve(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogil:
     if result == COLD:
         result = _cold(v, number, args)
     _record(v, number, args, result)
-    if v.domain.points_of & POINT_RETURN and result != PREEMPTED:
-        note_return(v, number, args, result)
     return result
 
 

@@ -4,6 +4,7 @@ from hv.fastpath.state cimport machine_t, step_t, vcpu_t
 
 cdef void count_step(vcpu_t *v) noexcept nogil                       # an instruction of it is about to run alone
 cdef bint step_is_over(vcpu_t *v, uint64_t address) noexcept nogil   # before the instruction at `address`
+cdef void look_at_call(vcpu_t *v) noexcept nogil                     # before its hypercall
 cdef void stop_here(vcpu_t *v, int reason) noexcept nogil            # does not return
 cdef bint stopped_here(vcpu_t *v, uint64_t charged_for) noexcept nogil
 

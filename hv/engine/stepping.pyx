@@ -10,15 +10,17 @@ Specification of return instructions: Intel SDM, volume 2 (RET, IRET); HYPERVISO
 """
 from libc.stdint cimport uint8_t, uint64_t
 from xen_abi cimport __HYPERVISOR_iret
-from hv.engine.cpu cimport leave_now
-from hv.engine.unicorn cimport RAX, RSP, SEG_CS, hv_env
+from hv.engine.cpu cimport block_ends_at, leave_now
+from hv.engine.unicorn cimport R8, R9, R10, RAX, RDI, RDX, RSI, RSP, SEG_CS, hv_env
 from hv.fastpath.memory cimport ACCESS_LOOK, WALK_OK, active_root, frame_pointer, walk, walk_t
+from hv.fastpath.points cimport note_call
 from hv.fastpath.state cimport *
 
 cdef enum:
     RETURN_NONE = 0
     RETURN_NEAR = 1              # to a caller of the same mode
     RETURN_IRET = 2              # from a handler, perhaps to another mode
+    SYSCALL_LENGTH = 2
 
 
 cdef void count_step(vcpu_t *v) noexcept nogil:
@@ -89,3 +91,19 @@ cdef bint stopped_here(vcpu_t *v, uint64_t charged_for) noexcept nogil:
     cdef machine_t *m = v.domain.machine
     return (m.stopped == v and m.stopped_at == (<hv_env *>v.domain.env).eip
             and m.stopped_ticks == charged(m) - charged_for)
+
+
+cdef void look_at_call(vcpu_t *v) noexcept nogil:
+    """Stop at a hypercall's instruction, with nothing done, where the debugger has a breakpoint for it."""
+    cdef domain_t *d = v.domain
+    cdef hv_env *env = <hv_env *>d.env
+    cdef machine_t *m = d.machine
+    cdef uint64_t[6] args
+    args[:] = [env.regs[RDI], env.regs[RSI], env.regs[RDX], env.regs[R10], env.regs[R8], env.regs[R9]]
+    if m.part_of == v and m.part_at == env.eip:
+        m.part_of = NULL                    # it has been looked at before its first part
+    elif not (m.stopped_by_call and stopped_here(v, SYSCALL_LENGTH)) and note_call(v, env.regs[RAX], 0, args):
+        block_ends_at(m, env.eip + env.segs[SEG_CS].base)
+        uncount_step(v)
+        m.stopped_by_call = 1
+        stop_here(v, STOP_POINT)
