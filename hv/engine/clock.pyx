@@ -311,7 +311,7 @@ cdef void block(machine_t *m, uint64_t address, uint32_t size) noexcept nogil:
     look_at_host(m)
     if m.stop:
         leave_now(d)
-    if d.points_of & POINT_ADDRESS and not stopped_here(d.current, 0):
+    if d.observed & POINT_ADDRESS and not stopped_here(d.current, 0):
         note_address(d.current, address)
     if m.nr_hits or (m.stepping and step_is_over(d.current, address)):
         m.stopped_by_call = 0

@@ -26,8 +26,9 @@ from hv.fastpath.breakpoints cimport arm, stops_in_page, watches, watches_page
 from hv.fastpath.memory cimport (ACCESS_FETCH, ACCESS_WRITE, PROT_EXEC, PROT_WRITE, WALK_NONCANONICAL, WALK_OK,
                                  active_root, walk, walk_t, set_code_listener)
 from hv.fastpath.points cimport note_access, points_in_page, stops_ahead
-from hv.fastpath.state cimport (CONTEXT_SIZE, FLUSH_ALL, FRAME_GRANTED, PAGE_SHIFT, PAGE_SIZE, SEEN_PAGES, USER_PAGES, domain_t,
-                                forget_seen, frame_t, machine_t, request_flush, vcpu_t)
+from hv.fastpath.state cimport (CONTEXT_SIZE, FLUSH_ALL, FRAME_GRANTED, PAGE_SHIFT, PAGE_SIZE, POINT_ADDRESS, POINT_READ,
+                                POINT_WRITE, SEEN_PAGES, USER_PAGES, domain_t, forget_seen, frame_t, machine_t,
+                                request_flush, vcpu_t)
 from hv.fastpath.tlb cimport is_filled, is_flushed, may_be_used, root_changes
 
 from time import perf_counter_ns
@@ -87,7 +88,7 @@ cdef public uint8_t __wrap_x86_cpu_tlb_fill_x86_64(void *cpu, uint64_t va, int s
         return __real_x86_cpu_tlb_fill_x86_64(cpu, va, size, access, mmu_idx, probe, ra)
     rc = walk(d.current, _root_of(d.current, mmu_idx), va, access, mmu_idx != MMU_CPU, &w)
     if rc == WALK_OK:
-        if (d.current.watchpoints or d.points_of) and not probe:
+        if (d.current.watchpoints or d.observed & (POINT_READ | POINT_WRITE)) and not probe:
             _watch(d, va, size, access, ra)
         _fill(d, va, access, mmu_idx, &w)
         return 1
@@ -150,7 +151,7 @@ cdef void _fill(domain_t *d, uint64_t va, int access, int mmu_idx, walk_t *w) no
         size = 1            # every store comes here, and drops what other domains have translated of it
         if access == ACCESS_WRITE:
             _drop_code(d.machine, w.mfn, d)
-    if (d.current.watchpoints and watches_page(d.current, va)) or (d.points_of and points_in_page(d, va)):
+    if (d.current.watchpoints and watches_page(d.current, va)) or (d.observed & (POINT_READ | POINT_WRITE) and points_in_page(d, va)):
         if access == ACCESS_FETCH:
             w.prot = PROT_EXEC              # a page is either fetched from or watched; the other comes here again
         else:

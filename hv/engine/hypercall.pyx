@@ -69,7 +69,7 @@ cdef void on_syscall(vcpu_t *v) noexcept nogil:
     cdef uint64_t args[6]
     cdef uint64_t number = env.regs[RAX]
     cdef int64_t result
-    if d.points_of & POINT_CALL and v.kernel_mode:
+    if d.observed & POINT_CALL and v.kernel_mode:
         look_at_call(v)
     env.eip += 2
     m.block = NULL                          # it ends here, complete
@@ -93,7 +93,7 @@ cdef void on_syscall(vcpu_t *v) noexcept nogil:
     if number == __HYPERVISOR_iret:
         d.hypercall_count[__HYPERVISOR_iret] += 1
         iret(v)
-        if d.points_of & POINT_RETURN:
+        if d.observed & POINT_RETURN:
             note_return(v, number, args, <int64_t>env.regs[RAX])
     else:
         result = _dispatch(v, number, args)
@@ -122,7 +122,7 @@ cdef void back_to_guest(vcpu_t *v) noexcept nogil:
 
 
 cdef int64_t _dispatch(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogil:
-    if v.domain.machine.trace == NULL and not v.domain.points_of:
+    if not v.domain.observed:
         return _serve(v, number, args)
     return _observed(v, number, args)
 
@@ -130,7 +130,7 @@ cdef int64_t _dispatch(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogi
 cdef int64_t _observed(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogil:
     """A trace or the debugger wants to know."""
     cdef int64_t result = _serve(v, number, args) if v.domain.machine.trace == NULL else _traced(v, number, args)
-    if v.domain.points_of & POINT_RETURN and result != PREEMPTED:
+    if v.domain.observed & POINT_RETURN and result != PREEMPTED:
         note_return(v, number, args, result)
     return result
 

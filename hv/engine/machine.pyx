@@ -249,6 +249,8 @@ cdef class Engine:
             self.m.domains = grown
             self.m.capacity += 16
         self.m.domains[self.m.nr_domains] = domain.d
+        if self.m.trace != NULL:
+            domain.d.observed |= OBSERVED_TRACE
         self.m.nr_domains += 1
         self._domains[domain.domid] = domain
 
@@ -1315,7 +1317,7 @@ cdef class GuestDomain:
         They are ranges of addresses, hypercall numbers, ports (an upcall's 0: any) or vectors. Not while guests run.
         """
         cdef domain_t *d = self._live()
-        cdef uint8_t before = d.points_of
+        cdef uint16_t before = d.observed
         cdef uint32_t i = 0
         cdef point_t *p
         if d.inside:
@@ -1327,11 +1329,11 @@ cdef class GuestDomain:
             raise MemoryError
         for i, (number, kinds, first, last) in enumerate(rows):
             p[i].id, p[i].kinds, p[i].first, p[i].last = number, kinds, first, last
-            d.points_of |= p[i].kinds
+            d.observed |= p[i].kinds
         d.points, d.nr_points = p, len(rows)
-        if (before | d.points_of) & POINT_ADDRESS:
+        if (before | d.observed) & POINT_ADDRESS:
             forget_code(d)
-        if (before | d.points_of) & (POINT_READ | POINT_WRITE):
+        if (before | d.observed) & (POINT_READ | POINT_WRITE):
             request_flush(d)
 
     def dispatch(self, uint32_t vcpu, uint64_t number, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,

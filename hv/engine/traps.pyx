@@ -17,7 +17,7 @@ from hv.fastpath.domain cimport crash
 from hv.fastpath.memory cimport canonical, HV_END, HV_START, LDT_OFFSET, PF_USER, PERDOMAIN_START, copy_from_guest, copy_to_guest, frame_pointer, walk, walk_t, ACCESS_READ, WALK_OK
 from hv.fastpath.paging cimport map_ldt_page
 from hv.fastpath.points cimport note_entry
-from hv.fastpath.state cimport ENTRY_UPCALL, HISTORY, PAGE_SIZE, POINT_UPCALL, POINT_VECTOR, charged, domain_t, entry_record_t, trap_t, vcpu_t
+from hv.fastpath.state cimport ENTRY_UPCALL, HISTORY, PAGE_SIZE, OBSERVED_TRACE, POINT_UPCALL, POINT_VECTOR, charged, domain_t, entry_record_t, trap_t, vcpu_t
 from hv.fastpath.trace cimport (TRACE_FAILSAFE, TRACE_SYSCALL, trace_entered, trace_entry, trace_exception, trace_iret,
                                 trace_upcall)
 
@@ -204,9 +204,11 @@ cdef inline void _record(vcpu_t *v, int vector, uint32_t error, uint64_t address
     r.vector = vector
     r.software = software
     r.kernel_mode = v.kernel_mode
-    if d.points_of & (POINT_VECTOR | POINT_UPCALL):
+    if not d.observed:
+        return
+    if d.observed & (POINT_VECTOR | POINT_UPCALL):
         note_entry(v, vector, error, address, software, r.rip)
-    if d.machine.trace == NULL:
+    if not d.observed & OBSERVED_TRACE:
         return
     if vector == ENTRY_UPCALL:
         trace_upcall(v, r.rip)

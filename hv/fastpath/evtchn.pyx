@@ -15,7 +15,8 @@ from xen_abi cimport (EVTCHN_FIFO_PRIORITY_DEFAULT, EVTCHNSTAT_closed, EVTCHNSTA
                       EVTCHNSTAT_ipi, EVTCHNSTAT_unbound, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU, XEN_EACCES,
                       XEN_EINVAL, XEN_ENOSPC, XEN_ENOSYS)
 from hv.fastpath.receiver cimport forget
-from hv.fastpath.state cimport HISTORY, charged, event_record_t
+from hv.fastpath.points cimport note_event
+from hv.fastpath.state cimport HISTORY, OBSERVED_TRACE, POINT_EVENT, charged, event_record_t
 from hv.fastpath.trace cimport trace_event, trace_unmask
 
 
@@ -81,10 +82,20 @@ cdef inline void _happens(domain_t *d, uint32_t port) noexcept nogil:
     d.nr_events += 1
     r.ticks = charged(d.machine)
     r.port, r.vcpu = port, d.ports[port].vcpu
-    if d.machine.trace == NULL:
+    if not d.observed:
         d.port_ops.set_pending(d, port)
     else:
+        _observed_event(d, port)
+
+
+cdef void _observed_event(domain_t *d, uint32_t port) noexcept nogil:
+    cdef uint64_t sent = d.ports[port].sent
+    if d.observed & OBSERVED_TRACE:
         trace_event(d, port)
+    else:
+        d.port_ops.set_pending(d, port)
+    if d.observed & POINT_EVENT and d.ports[port].sent != sent:     # it was not pending before
+        note_event(d, port)
 
 
 cdef void set_pending(domain_t *d, uint32_t port) noexcept nogil:

@@ -10,9 +10,8 @@ Specification: the comments on shared_info in xen.h; behaviour of Xen 4.17's com
 """
 from libc.stdint cimport uint32_t, uint64_t
 from xen_abi cimport EVTCHN_2L_NR_CHANNELS
-from hv.fastpath.points cimport note_event
 from hv.fastpath.scan_2l cimport scan_2l
-from hv.fastpath.state cimport POINT_EVENT, domain_t, port_ops_t, vcpu_t
+from hv.fastpath.state cimport domain_t, port_ops_t, vcpu_t
 from hv.fastpath.vcpu cimport check_pollers, mark_events_pending
 
 
@@ -30,8 +29,6 @@ cdef void _set_pending(domain_t *d, uint32_t port) noexcept nogil:
         return
     d.shared.evtchn_pending[port >> 6] |= bit
     d.ports[port].sent += 1
-    if d.points_of & POINT_EVENT:
-        note_event(d, port)
     if not d.shared.evtchn_mask[port >> 6] & bit:
         _select(&d.vcpus[d.ports[port].vcpu], port)
     check_pollers(d, port)

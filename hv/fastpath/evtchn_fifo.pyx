@@ -23,8 +23,7 @@ from hv.fastpath.evtchn_2l cimport ops_2l
 from hv.fastpath.memory cimport frame_pointer
 from hv.fastpath.scan_fifo cimport scan_fifo
 from hv.fastpath.paging cimport get_page_and_type, put_page_and_type
-from hv.fastpath.points cimport note_event
-from hv.fastpath.state cimport PAGE_SIZE, POINT_EVENT, TYPE_WRITABLE, domain_t, fifo_t, fifo_vcpu_t, port_t, vcpu_t
+from hv.fastpath.state cimport PAGE_SIZE, TYPE_WRITABLE, domain_t, fifo_t, fifo_vcpu_t, port_t, vcpu_t
 from hv.fastpath.vcpu cimport check_pollers, mark_events_pending
 
 cdef enum:
@@ -102,8 +101,6 @@ cdef void _set_pending(domain_t *d, uint32_t port) noexcept nogil:
         fresh = _raise(d, port, word)
     if fresh:
         p.sent += 1
-        if d.points_of & POINT_EVENT:
-            note_event(d, port)
     else:
         p.merged += 1
 

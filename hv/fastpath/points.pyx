@@ -2,7 +2,7 @@
 """The debugger's breakpoints: which there are, and what has hit them. The guest's own are in breakpoints.pyx.
 
 Rules:
-* A domain has a table of rows and `points_of`, the kinds that are in it: 0 is the fast answer of every domain without.
+* A domain has a table of rows; the kinds in it are bits of `observed`, which is 0 in a domain that nobody looks at.
 * A hit is noted where it happens; the machine stops at the next instruction boundary, where stopping changes nothing.
 * Conditions are Python's business: it looks at the hits, and goes on where none of them holds.
 """
@@ -27,7 +27,8 @@ cdef void stop_soon(machine_t *m) noexcept nogil:
 cdef void forget_points(domain_t *d) noexcept nogil:
     free(d.points)
     d.points = NULL
-    d.nr_points = d.points_of = 0
+    d.nr_points = 0
+    d.observed &= ~<uint32_t>OBSERVED_POINTS
 
 
 cdef hit_t *_note(machine_t *m, const point_t *p, uint32_t kind, uint32_t domid, uint32_t vcpu) noexcept nogil:
@@ -59,8 +60,6 @@ cdef void note_nothing(machine_t *m) noexcept nogil:
 
 cdef bint stops_ahead(const domain_t *d, uint64_t va) noexcept nogil:
     cdef uint32_t i
-    if not d.points_of & POINT_ADDRESS:
-        return False
     for i in range(d.nr_points):
         if d.points[i].kinds & POINT_ADDRESS and d.points[i].first - va < LONGEST_BLOCK:
             return True
@@ -84,8 +83,6 @@ cdef bint note_address(vcpu_t *v, uint64_t va) noexcept nogil:
 cdef bint points_in_page(const domain_t *d, uint64_t va) noexcept nogil:
     cdef uint64_t start = va & ~<uint64_t>(PAGE_SIZE - 1)
     cdef uint32_t i
-    if not d.points_of & (POINT_READ | POINT_WRITE):
-        return False
     for i in range(d.nr_points):
         if (d.points[i].kinds & (POINT_READ | POINT_WRITE) and d.points[i].first <= start + (PAGE_SIZE - 1)
                 and d.points[i].last >= start):

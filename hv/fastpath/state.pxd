@@ -344,6 +344,8 @@ cdef enum:
     POINT_VECTOR = 32        # an exception enters the guest
     POINT_READ = 64
     POINT_WRITE = 128
+    OBSERVED_TRACE = 256     # not of a row: a trace is attached to the machine
+    OBSERVED_POINTS = 255
     HIT_WORDS = 8
 
 ctypedef struct point_t:
@@ -420,7 +422,8 @@ ctypedef struct domain_t:
     uint8_t hypercalls_made
     uint8_t in_multicall
     uint8_t paused           # by the API: not scheduled
-    uint8_t points_of        # POINT_* of the debugger's breakpoints; 0: none
+    uint8_t pad
+    uint16_t observed        # POINT_* of the debugger's breakpoints, OBSERVED_TRACE; 0, the fast answer: nobody looks
     uint32_t weight          # length of its time slices: 256 is one quantum
     uint64_t vm_assist
     uint64_t nr_pages

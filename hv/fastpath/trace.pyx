@@ -48,7 +48,15 @@ cdef int trace_attach(machine_t *m, void *sink, void *failed) except -1:
     t.sink, t.failed = sink, failed
     _forget(m)
     m.trace = t
+    _observe(m, OBSERVED_TRACE)
     return 0
+
+
+cdef void _observe(machine_t *m, uint16_t traced) noexcept:
+    """Every domain knows whether there is a trace: one test answers for it and for the debugger."""
+    cdef uint32_t i
+    for i in range(m.nr_domains):
+        m.domains[i].observed = (m.domains[i].observed & OBSERVED_POINTS) | traced
 
 
 cdef void _forget(machine_t *m) noexcept:
@@ -66,6 +74,7 @@ cdef void trace_detach(machine_t *m) noexcept:
     if t != NULL:
         trace_flush(m)
         m.trace = NULL
+        _observe(m, 0)
         free(t.buffer)
         free(t)
 
