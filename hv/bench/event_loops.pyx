@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, overflowcheck=False
 """The loops that are timed: sending, scanning and delivering events, by hv's data plane and by what it is compared with.
 
 Rules:

@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, overflowcheck=False
 """One look at the events of the 2-level ABI: find what is pending and not masked, and call the handlers.
 
 Rules:

@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, overflowcheck=False
 """One look at the queues of the FIFO ABI: take the events off, the highest priority first, and call the handlers.
 
 Rules:
