@@ -72,7 +72,7 @@ cdef void set_limit(machine_t *m) noexcept nogil:
 
 
 cdef void _set_budget(machine_t *m, uint64_t limit) noexcept nogil:
-    m.left += <int64_t>(limit - m.limit)
+    m.left += <int64_t>limit - <int64_t>m.limit
     m.limit = limit
 
 

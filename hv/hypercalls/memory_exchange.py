@@ -20,7 +20,6 @@ from hv.hypercalls.registry import Call, operation
 MAX_ORDER = 9
 BATCH = 4096  # frames, before the guest makes the call again
 LONGEST = BYTES - 1
-NOBODY_PFN = BYTES - 1
 DONE_AT = 2 * ctypes.sizeof(abi.xen_memory_reservation)
 
 
@@ -99,7 +98,7 @@ def _trade(call: Call, mfns: list[int], wanted: abi.xen_memory_reservation, at: 
     new: list[int] = []
     limit = frame_limit(wanted.mem_flags, call.domain.engine.nr_frames)
     for _ in range(count):
-        mfn = call.guest.populate_extent(NOBODY_PFN, wanted.extent_order)
+        mfn = call.guest.populate_extent(BYTES - (1 << wanted.extent_order), wanted.extent_order)  # no number yet
         new += [mfn] if mfn is not None else []
         if mfn is None or mfn + (1 << wanted.extent_order) > limit:
             for extent in new:
