@@ -195,6 +195,24 @@ def test_a_disk(grub: Path, tmp_path: Path) -> None:
         assert not machine.domain0.guest.mapped_grants()
 
 
+def test_a_disk_twice_alike(grub: Path, tmp_path: Path) -> None:
+    """Requests take no time of the host's: two runs end at the same tick."""
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(range(256)) * 4096)
+
+    def once() -> tuple[bytes, int]:
+        with hv.Machine() as machine:
+            domain = machine.create(grub, disks=[f"{image},raw,xvda,r"])
+            domain.console.send("hexdump -n 4096 -s 5000 (xen/xvda)\rhalt\r")
+            machine.run(timeout=60)
+            assert domain.reason == "powered off"
+            return domain.console.output, machine.engine.ticks
+
+    first = once()
+    assert b"88 89 8a 8b" in first[0]
+    assert once() == first
+
+
 def test_boots_linux_from_a_disk(grub: Path, linux_cloud: Path, busybox: bytes, tmp_path: Path) -> None:
     """GRUB loads a kernel and its ramdisk and becomes Linux, which mounts the disk that it came from."""
     tree, image = tmp_path / "tree", tmp_path / "disk.img"
