@@ -35,6 +35,7 @@ cdef extern from * nogil:
 
 cdef enum:
     LOW_FRAMES = 256             # the first MiB counts as I/O memory, which a domU may not map
+    MANY = 0x40000000            # references: with so many, each is looked at
 
 
 cdef uint64_t _frame_of(uint64_t entry) noexcept nogil:
@@ -58,8 +59,22 @@ cdef uint64_t _adjust(int level, uint64_t entry) noexcept nogil:
 
 # --- references of one entry --------------------------------------------------------------------------------------
 
+cdef inline bint _shares(domain_t *d, frame_t *f, uint64_t entry, uint32_t least) noexcept nogil:
+    """Whether an L1 entry is only one more, or one less, reference to the domain's frame: `least` are left of each."""
+    if f.owner != d.domid + 1 or f.count <= least or f.count >= MANY:
+        return False
+    return not entry & PTE_RW or (f.type == TYPE_WRITABLE and least < f.type_count < MANY)
+
+
 cdef int _get_l1_target(domain_t *d, uint64_t entry) noexcept nogil:
     cdef uint64_t mfn = _frame_of(entry)
+    cdef frame_t *f
+    if LOW_FRAMES <= mfn < d.machine.nr_frames:
+        f = &d.machine.frames[mfn]
+        if _shares(d, f, entry, 0):
+            f.count += 1
+            f.type_count += 1 if entry & PTE_RW else 0
+            return 0
     if mfn >= d.machine.nr_frames:
         return -XEN_EINVAL if entry & ADDRESS_MASK == HV_NO_FRAME else -XEN_EPERM
     if mfn < LOW_FRAMES:
@@ -84,9 +99,15 @@ cdef int _get_target(domain_t *d, int level, uint64_t entry, uint64_t table) noe
 
 cdef void _put_target(domain_t *d, int level, uint64_t entry, uint64_t table) noexcept nogil:
     cdef uint64_t mfn = _frame_of(entry)
+    cdef frame_t *f
     if not entry & PTE_PRESENT:
         return
     if level == TYPE_L1:
+        f = &d.machine.frames[mfn]
+        if _shares(d, f, entry, 1):
+            f.count -= 1
+            f.type_count -= 1 if entry & PTE_RW else 0
+            return
         if not owns(d, mfn):                            # a grant's, taken out behind the back of its handle
             remove_foreign(d, mfn, entry & PTE_RW != 0, False)
             request_flush(d)                            # the granter's frame may change its type, which flushes only there
