@@ -27,7 +27,7 @@ from hv.fastpath.memory cimport (ACCESS_FETCH, ACCESS_WRITE, PROT_EXEC, PROT_WRI
                                  active_root, walk, walk_t, set_code_listener)
 from hv.fastpath.points cimport note_access, points_in_page, stops_ahead
 from hv.fastpath.state cimport (CONTEXT_SIZE, FLUSH_ALL, FRAME_GRANTED, PAGE_SHIFT, PAGE_SIZE, POINT_ADDRESS, POINT_READ,
-                                POINT_WRITE, SEEN_PAGES, USER_PAGES, domain_t, forget_seen, frame_t, machine_t,
+                                POINT_WRITE, SEEN_PAGES, USER_PAGES, charged, domain_t, forget_seen, frame_t, machine_t,
                                 request_flush, vcpu_t)
 from hv.fastpath.tlb cimport is_filled, is_flushed, may_be_used, root_changes
 
@@ -121,7 +121,7 @@ cdef void _watch(domain_t *d, uint64_t va, int size, int access, uintptr_t ra) n
     d.machine.armed = 1
     d.machine.armed_at = (<hv_env *>d.env).eip + (<hv_env *>d.env).segs[SEG_CS].base
     HV_SET_CFLAGS(d.cpu, 1)
-    d.machine.limit -= <uint64_t>d.machine.left     # no budget: the block behind it is looked at closer
+    d.machine.limit = charged(d.machine)        # no budget: the block behind it is looked at closer
     d.machine.left = 0
     cpu_loop_exit_noexc_x86_64(d.cpu)
 
@@ -189,7 +189,7 @@ cdef void block_ends_at(machine_t *m, uint64_t pc) noexcept nogil:
     """The block that runs was charged whole and has come to `pc` only (behind its last byte: all of it)."""
     cdef hv_block *block = <hv_block *>m.block
     m.block = NULL
-    if block != NULL and pc - block.pc <= block.size:
+    if block != NULL and pc >= block.pc and pc - block.pc <= block.size:
         m.left += <int64_t>(block.size - (pc - block.pc))
 
 
