@@ -41,32 +41,34 @@
 #   BENCH mmu_update_64_a_call n=2048 ns=3507 chk=0
 #   BEGIN pin_and_unpin_l1_with_512_entries n=8
 #   BENCH pin_and_unpin_l1_with_512_entries n=8 ns=1756 chk=0
+#   BEGIN trapped_write_to_an_l1 n=512
+#   BENCH trapped_write_to_an_l1 n=512 ns=51547 chk=0
 #   BEGIN mmuext_tlb_flush_local n=256
 #   BENCH mmuext_tlb_flush_local n=256 ns=27867 chk=0
 #   BEGIN mmuext_invlpg_local n=1024
-#   BENCH mmuext_invlpg_local n=1024 ns=111387 chk=0
+#   BENCH mmuext_invlpg_local n=1024 ns=111386 chk=0
 #   BEGIN mmuext_new_baseptr n=256
 #   BENCH mmuext_new_baseptr n=256 ns=27866 chk=0
 #   BEGIN grant_copy_4096_bytes n=1024
 #   BENCH grant_copy_4096_bytes n=1024 ns=113691 chk=0
 #   BEGIN grant_copy_64_bytes n=1024
-#   BENCH grant_copy_64_bytes n=1024 ns=113691 chk=0
+#   BENCH grant_copy_64_bytes n=1024 ns=113690 chk=0
 #   BEGIN grant_map_and_unmap_single n=1024
 #   BENCH grant_map_and_unmap_single n=1024 ns=226587 chk=0
 #   BEGIN grant_map_and_unmap_32_a_call n=1024
-#   BENCH grant_map_and_unmap_32_a_call n=1024 ns=13682 chk=0
+#   BENCH grant_map_and_unmap_32_a_call n=1024 ns=13683 chk=0
 #   BEGIN grant_map_touch_and_unmap n=1024
-#   BENCH grant_map_touch_and_unmap n=1024 ns=228634 chk=0
+#   BENCH grant_map_touch_and_unmap n=1024 ns=228635 chk=0
 #   BEGIN undefined_instruction_bounced_and_back n=512
-#   BENCH undefined_instruction_bounced_and_back n=512 ns=106138 chk=512
+#   BENCH undefined_instruction_bounced_and_back n=512 ns=106139 chk=512
 #   BEGIN page_fault_bounced_and_back n=512
 #   BENCH page_fault_bounced_and_back n=512 ns=106650 chk=512
 #   BEGIN mov_from_cr0_emulated n=512
-#   BENCH mov_from_cr0_emulated n=512 ns=52635 chk=512
+#   BENCH mov_from_cr0_emulated n=512 ns=52634 chk=512
 #   BEGIN cpuid_by_forced_emulation n=1024
 #   BENCH cpuid_by_forced_emulation n=1024 ns=107291 chk=268452864
 #   BEGIN user_system_call_and_back n=256
-#   BENCH user_system_call_and_back n=256 ns=53225 chk=256
+#   BENCH user_system_call_and_back n=256 ns=53224 chk=256
 #   BEGIN alu_loop_of_4_instructions n=131072
 #   BENCH alu_loop_of_4_instructions n=131072 ns=393242 chk=131072
 
@@ -264,6 +266,15 @@ main:
         mmuext  pin
         mmuext  unpin
         end_row pin_and_unpin_l1_with_512_entries
+        # The same table, pinned: stores to it fault, and are emulated.
+        hypercall vm_assist, $VMASST_CMD_enable, $VMASST_TYPE_writable_pagetables
+        mmuext  pin
+        mov     l1, %rbp
+        row     trapped_write_to_an_l1, 2, 2
+        movq    $0, l1 + 8
+        mov     %rbp, l1 + 8
+        end_row trapped_write_to_an_l1
+        mmuext  unpin
         row     mmuext_tlb_flush_local, 1, 3
         mmuext  tlb_flush
         end_row mmuext_tlb_flush_local
