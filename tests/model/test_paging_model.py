@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from guest_kit import KERNEL_PAGE, READ_ONLY, Puppet, puppet
+from guest_kit import KERNEL_PAGE, READ_ONLY, Fault, Puppet, puppet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paging_model import LEVELS, SEGDESC, WRITABLE, XEN_SLOTS, Clash, World
@@ -31,6 +31,7 @@ operations = st.one_of(
     st.tuples(st.just("write"), own, slots, st.one_of(entries, table_entries)),
     st.tuples(st.just("write"), own, slots, table_entries),
     st.tuples(st.just("map"), st.integers(0, WINDOWS - 1), frames, st.booleans()),
+    st.tuples(st.just("store"), st.integers(0, WINDOWS - 1), slots, st.one_of(entries, table_entries)),
     st.tuples(st.just("unmap"), st.integers(0, WINDOWS - 1)),
     st.tuples(st.just("pin"), levels, own),
     st.tuples(st.just("pin"), levels, frames),
@@ -56,6 +57,7 @@ class Lockstep:
             assert p.hypercall("update_va_mapping", address, 0, xen.UVMF_INVLPG) == 0
         self.world = World(self.entries, lambda mfn: mfn not in self.alive, set(self.frames))
         self.alive = set(self.frames)
+        assert p.hypercall("vm_assist", xen.VMASST_CMD_enable, xen.VMASST_TYPE_writable_pagetables) == 0
         self.check()
 
     def entries(self, mfn: int) -> list[int]:
@@ -83,6 +85,27 @@ class Lockstep:
         else:
             refused = role == SEGDESC
         self.attempt(wanted, refused, lambda: self.p.mmu_update((mfn << 12) + 8 * slot, value))
+
+    def store(self, window: int, slot: int, entry: tuple[int, int]) -> None:
+        """The guest's own store through a read-only window: emulated where that shows an L1 table, else a fault."""
+        mfn, writable = self.world.mapped.get(window, (0, True))
+        if writable:
+            return
+        value = self.all[entry[0]] << 12 & 0x000F_FFFF_FFFF_F000 | entry[1]
+        wanted = self.world.copy()
+        wanted.entries = lambda frame: [
+            value if (frame, i) == (mfn, slot) else old for i, old in enumerate(self.entries(frame))
+        ]
+
+        def call() -> int:
+            try:
+                self.p.store(self.p.page(20 + window) + 8 * slot, value)
+            except Fault as fault:
+                assert (fault.vector, fault.error) == (14, 3)
+                return -1
+            return 0
+
+        self.attempt(wanted, self.world.facts()[mfn][0] != "l1", call)
 
     def map(self, window: int, index: int, writable: bool) -> None:
         wanted = self.world.copy()
@@ -202,6 +225,9 @@ def test_a_tree_of_four_levels() -> None:
             ("map", 0, 0, True),
             ("map", 0, 0, False),
             ("map", 1, 4, True),
+            ("store", 0, 9, (5, 0x63)),
+            ("store", 0, 9, (0, 0x63)),
+            ("store", 0, 9, (5, 0)),
             ("write", 0, 1, (0, 0x63)),
             ("write", 0, 1, (0, 0x61)),
             ("write", 1, 5, (1, 0x65)),
