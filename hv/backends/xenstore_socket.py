@@ -48,7 +48,7 @@ class Client:
         self._send = endpoint.send
         self._handle = service.backend.store.handle
         self._decoder = Decoder()
-        self._unsent = b""
+        self._unsent: bytes | memoryview = b""
 
     def serve(self) -> None:
         """Take what has come, and answer."""
@@ -72,10 +72,16 @@ class Client:
         self.send()
 
     def send(self) -> bool:
-        """Send what waits, as far as it goes; whether anything went."""
-        data = self.connection.drain()
-        if self._unsent:
-            data = self._unsent + data
+        """Send what waits, unless the client has yet to read what was sent; whether anything went."""
+        if not self.waits_to_write:
+            return self.write()
+        if self.connection.queued_bytes > MAX_UNREAD:
+            self._service.drop(self)
+        return False
+
+    def write(self) -> bool:
+        """Send as much as the client takes now."""
+        data = self._unsent or self.connection.drain()
         if not data:
             return False
         try:
@@ -85,11 +91,9 @@ class Client:
                 self._service.drop(self)
                 return False
             sent = 0
-        self._unsent = data[sent:]
-        waits = bool(self._unsent)
-        if len(self._unsent) > MAX_UNREAD:
-            self._service.drop(self)
-        elif waits is not self.waits_to_write:
+        self._unsent = memoryview(data)[sent:] if sent < len(data) else b""
+        waits = bool(self._unsent or self.connection.queued_bytes)
+        if waits is not self.waits_to_write:
             self.waits_to_write = waits
             self._service.watch(self)
         return sent > 0
@@ -135,7 +139,7 @@ class SocketService:
                     others.append(descriptor)
                 continue
             if events & WRITE:
-                client.send()
+                client.write()
             if not client.waits_to_write:
                 client.serve()
             if self.backend.store.busy:

@@ -1,7 +1,7 @@
 """A client of a XenStore socket, for the xenstore-* commands.
 
-Rules: one request at a time; events that come before a reply wait; where the socket is said is a StoreError's business
-of nobody: a service that is not there, or goes away, is a ConfigError with one sentence.
+Rules: one request at a time; events that come before its reply wait; a service that is not there, or goes away, is a
+ConfigError with one sentence.
 """
 
 from __future__ import annotations
