@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, overflowcheck=False
 """The debugger's steps: one-instruction blocks of one vCPU, or of all, and where they end.
 
 Rules:

@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, overflowcheck=False
 """The debugger's breakpoints: which there are, and what has hit them. The guest's own are in breakpoints.pyx.
 
 Rules:

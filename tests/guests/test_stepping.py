@@ -80,10 +80,15 @@ def full_of_breakpoints(machine: hv.Machine) -> None:
     points.event(callback=look)
     points.upcall(callback=look)
     points.exception(callback=look)
-    rsp = domain.registers()["rsp"]
-    points.watch(rsp - 64, 72, "access", callback=look)
+
+    def watch_the_stack(hit: Any) -> None:
+        if not watching:
+            watching.append(points.watch(domain.registers()["rsp"] - 64, 72, "access", callback=look))
+
+    watching: list[Any] = []
+    points.at("main", callback=watch_the_stack)
     freely(machine)
-    assert {"CallHit", "AddressHit"} <= seen
+    assert {"CallHit", "AddressHit", "AccessHit"} <= seen
 
 
 def hv_rows() -> list[str]:
