@@ -120,13 +120,15 @@ cdef bint _icebp(vcpu_t *v) noexcept nogil:
 cdef bint _descriptor_fault(vcpu_t *v, uint32_t error) noexcept nogil:
     """Where the CPU itself has read a descriptor in vain: map a page of the LDT, or answer as the descriptor's #GP or #PF."""
     cdef hv_env *env = <hv_env *>v.domain.env
-    cdef uint64_t offset = env.cr[2] - PERDOMAIN_START - (<uint64_t>v.id << 17)
-    cdef uint64_t ldt = offset - LDT_OFFSET
-    if not PERDOMAIN_START <= env.cr[2] < HV_END or offset >= 2 * LDT_OFFSET:
+    cdef uint64_t tables = PERDOMAIN_START + (<uint64_t>v.id << 17), offset, ldt
+    if not tables <= env.cr[2] < HV_END or env.cr[2] - tables >= 2 * LDT_OFFSET:
         return False
+    offset = env.cr[2] - tables
     if offset < LDT_OFFSET:
         inject(v, VECTOR_GP, offset & 0xfff8)
-    elif not map_ldt_page(v, ldt):
+        return True
+    ldt = offset - LDT_OFFSET
+    if not map_ldt_page(v, ldt):
         if canonical(v.ldt_base + ldt):
             env.cr[2] = v.ldt_base + ldt
             inject(v, VECTOR_PF, error)
