@@ -10,6 +10,7 @@ with more than 2 % more instructions ends it with 1.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import re
@@ -48,6 +49,7 @@ def work(name: str, what: str) -> None:
         EventLoops(sets).scan(what, SCANS)
 
 
+@functools.cache
 def counted(name: str, what: str) -> tuple[int, int]:
     """(instructions, mispredicted branches) of the loop."""
     with tempfile.TemporaryDirectory() as folder:

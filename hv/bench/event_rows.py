@@ -34,8 +34,9 @@ def _image(rng: random.Random, ports: int, shape: str) -> list[int]:
     return [(first * 64 + offset) % PORTS for offset in rng.sample(range(words * 64), ports)]
 
 
-def _pool(quick: bool) -> int:
-    return QUICK_POOL if quick else POOL
+def _pool(ports: int, quick: bool) -> int:
+    """Large images are not learned even when they are few, and many of them do not fit the CPU's cache."""
+    return QUICK_POOL if quick or ports >= 512 else POOL
 
 
 def _scans(ports: int, ns: float) -> int:
@@ -47,7 +48,7 @@ def _scans(ports: int, ns: float) -> int:
 
 
 def _scan(name: str, ports: int, shape: str, quick: bool) -> Callable[[], Sample]:
-    loops = EventLoops(images(ports, shape, _pool(quick)))
+    loops = EventLoops([sorted(image) for image in images(ports, shape, _pool(ports, quick))])
     count = _scans(ports, 3)
     names = {"linux": LINUX, "best": BEST, "hv": HV, "floor": LIMIT}
 

@@ -31,7 +31,8 @@ cdef void _set_pending(domain_t *d, uint32_t port) noexcept nogil:
     d.ports[port].sent += 1
     if not d.shared.evtchn_mask[port >> 6] & bit:
         _select(&d.vcpus[d.ports[port].vcpu], port)
-    check_pollers(d, port)
+    if d.polling:
+        check_pollers(d, port)
 
 
 cdef void _clear_pending(domain_t *d, uint32_t port) noexcept nogil:

@@ -40,14 +40,14 @@ assert LINKED == 1 << EVTCHN_FIFO_LINKED and BUSY == 1 << EVTCHN_FIFO_BUSY
 
 # --- the data plane -----------------------------------------------------------------------------------------------
 
-cdef uint32_t *_word(domain_t *d, uint32_t port) noexcept nogil:
+cdef inline uint32_t *_word(domain_t *d, uint32_t port) noexcept nogil:
     """The port's word, or NULL where the array has no page for it yet."""
     if port // WORDS_A_PAGE >= d.fifo.nr_pages:
         return NULL
     return d.fifo.words[port // WORDS_A_PAGE] + port % WORDS_A_PAGE
 
 
-cdef bint _link_behind(uint32_t *tail, uint32_t port) noexcept nogil:
+cdef inline bint _link_behind(uint32_t *tail, uint32_t port) noexcept nogil:
     """Whether the tail was still on its queue, and now leads to `port`."""
     if not tail[0] & <uint32_t>LINKED:
         return False
@@ -55,10 +55,9 @@ cdef bint _link_behind(uint32_t *tail, uint32_t port) noexcept nogil:
     return True
 
 
-cdef void _enqueue(domain_t *d, uint32_t port) noexcept nogil:
+cdef inline void _enqueue(domain_t *d, uint32_t port) noexcept nogil:
     """Put the port, just marked LINKED, on the queue of its priority."""
     cdef port_t *p = &d.ports[port]
-    cdef vcpu_t *v = &d.vcpus[p.vcpu]
     cdef fifo_vcpu_t *f = &d.fifo.vcpus[p.vcpu]
     cdef uint32_t *last = &d.fifo.vcpus[p.last_vcpu].tail[p.last_priority]
     cdef uint32_t *tail = &f.tail[p.priority]
@@ -73,17 +72,19 @@ cdef void _enqueue(domain_t *d, uint32_t port) noexcept nogil:
     f.control.head[p.priority] = port
     if not f.control.ready >> p.priority & 1:
         f.control.ready |= <uint32_t>1 << p.priority
-        mark_events_pending(v)
+        mark_events_pending(&d.vcpus[p.vcpu])
 
 
-cdef bint _raise(domain_t *d, uint32_t port, uint32_t *word) noexcept nogil:
+cdef inline bint _raise(domain_t *d, uint32_t port, uint32_t *word) noexcept nogil:
     """Mark the event pending and queue it if it is not masked: whether it was not pending before."""
-    cdef bint fresh = not word[0] & <uint32_t>PENDING
-    word[0] |= <uint32_t>PENDING
-    if not word[0] & <uint32_t>(MASKED | LINKED):
-        word[0] |= <uint32_t>LINKED
+    cdef uint32_t before = word[0]
+    cdef bint fresh = not before & <uint32_t>PENDING
+    if before & <uint32_t>(MASKED | LINKED):
+        word[0] = before | <uint32_t>PENDING
+    else:
+        word[0] = before | <uint32_t>(PENDING | LINKED)
         _enqueue(d, port)
-    if fresh:
+    if fresh and d.polling:
         check_pollers(d, port)
     return fresh
 

@@ -87,6 +87,8 @@ cdef class Batch(Handler):
 cdef int _deliver(batch_t *batch) noexcept nogil:
     cdef uint32_t count = batch.count, i
     cdef void *ports = PyList_New(count)
+    cdef entry_t *entries = batch.domain.receiver.entries
+    cdef uint32_t *found = batch.ports
     cdef void *number
     cdef int rc
     if ports == NULL:
@@ -95,7 +97,7 @@ cdef int _deliver(batch_t *batch) noexcept nogil:
         Py_DECREF(ports)
         return _deliver(batch)
     for i in range(count):
-        number = batch.domain.receiver.entries[batch.ports[i]].number
+        number = entries[found[i]].number
         Py_INCREF(number)
         PyList_SET_ITEM(ports, i, number)
     batch.count = 0
