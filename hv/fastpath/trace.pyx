@@ -16,7 +16,7 @@ from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset, strlen
 from hv.fastpath.memory cimport ACCESS_LOOK, WALK_OK, walk, walk_t
-from hv.fastpath.now cimport ticks
+from hv.fastpath.now cimport NEVER, ticks
 from hv.fastpath.state cimport *
 from hv.fastpath.trace_pages cimport mapped_at
 
@@ -170,7 +170,7 @@ cdef uint32_t _look(vcpu_t *v, uint8_t *to, uint64_t va, uint32_t size) noexcept
     """Copy guest memory as its kernel could read it, and change nothing: how many bytes there were."""
     cdef walk_t w
     cdef uint32_t done = 0, chunk
-    while done < size:
+    while done < size and va <= NEVER - done:           # the last page of all has nothing behind it
         if walk(v, v.kernel_root, va + done, ACCESS_LOOK, True, &w) != WALK_OK:
             break
         chunk = min(size - done, PAGE_SIZE - <uint32_t>((va + done) & (PAGE_SIZE - 1)))
@@ -237,7 +237,7 @@ cdef uint64_t _handler_of(vcpu_t *v, uint64_t rsp) noexcept nogil:
         frame = t.handlers[t.nr_handlers - 1].frame
         if rsp <= frame and frame - rsp < FRAME_REACH:
             return t.handlers[t.nr_handlers - 1].id
-        if rsp - frame >= FRAME_REACH:                  # another stack: perhaps it comes back
+        if rsp <= frame or rsp - frame >= FRAME_REACH:  # another stack: perhaps it comes back
             return 0
         t.nr_handlers -= 1
     return 0
