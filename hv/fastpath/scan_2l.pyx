@@ -17,13 +17,12 @@ be guessed wrong half of the time. Once the flag is set there are no lists, only
 Behaviour: Linux 6.1, drivers/xen/events/events_2l.c.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from hv.fastpath.bits cimport any_bit, clear, exchange, first, set, unlikely, without_first
+from hv.fastpath.bits cimport any_bit, bits_from, clear, exchange, first, set, unlikely, without_first
 from hv.fastpath.state cimport TAKEN_REMOVED, entry_t, receiver_t, taken_t
 from hv.fastpath.trace cimport handle
 
 cdef enum:
     NR_PORTS = 4096
-    EVERY_BIT = -1
 
 
 cdef inline int _call(domain_t *d, receiver_t *r, entry_t *entries, uint64_t port, bint traced) noexcept nogil:
@@ -73,7 +72,7 @@ cdef int scan_2l(domain_t *d) noexcept nogil:
     if words == 0:
         return 0
     if without_first(words) == 0 and first(words) != begin >> 6:
-        rc = _one_word(d, first(words), <uint64_t>EVERY_BIT)
+        rc = _one_word(d, first(words), bits_from(0))
     else:
         rc = _round(d, words, begin)
     if unlikely(rc != 0):
@@ -87,14 +86,14 @@ cdef int _round(domain_t *d, uint64_t words, uint32_t begin) noexcept nogil:
     """From a port upwards, then from the lowest on, up to that port's whole word."""
     cdef uint32_t word = begin >> 6
     cdef uint64_t beginning = <uint64_t>1 << word
-    cdef uint64_t above = <uint64_t>EVERY_BIT << word ^ beginning
-    if words & beginning and _one_word(d, word, <uint64_t>EVERY_BIT << (begin & 63)):
+    cdef uint64_t above = bits_from(word) ^ beginning
+    if words & beginning and _one_word(d, word, bits_from(begin & 63)):
         return -1
     if words & above and _words(d, words & above):
         return -1
     if words & ~above & ~beginning and _words(d, words & ~above & ~beginning):
         return -1
-    return _one_word(d, word, <uint64_t>EVERY_BIT) if words & beginning else 0
+    return _one_word(d, word, bits_from(0)) if words & beginning else 0
 
 
 cdef int _words(domain_t *d, uint64_t words) noexcept nogil:
@@ -112,7 +111,7 @@ cdef int _words(domain_t *d, uint64_t words) noexcept nogil:
         if unlikely(flag[0]):
             words |= listed                     # what is left of the list
         if words:
-            if unlikely(_one_word(d, first(words), <uint64_t>EVERY_BIT)):
+            if unlikely(_one_word(d, first(words), bits_from(0))):
                 return -1
             words = without_first(words)
     return 0
@@ -159,7 +158,7 @@ cdef inline int _deliver(domain_t *d, taken_t *taken, uint64_t *words) noexcept 
         port = taken.ports[i]
         if unlikely(flag[0]):
             if i == 0 or (port ^ taken.ports[i - 1]) >> 6 & 63:    # Linux would read this word only now
-                words[0] &= <uint64_t>EVERY_BIT << (port >> 6 & 63)
+                words[0] &= bits_from(port >> 6 & 63)
                 _end_list(d, taken)
                 return 0
             if port & <uint32_t>TAKEN_REMOVED or not _still_wanted(d, port):
@@ -168,7 +167,7 @@ cdef inline int _deliver(domain_t *d, taken_t *taken, uint64_t *words) noexcept 
         taken.at = <uint32_t>i + 1
         if unlikely(_call(d, r, entries, port, traced)):
             return -1
-    words[0] &= <uint64_t>EVERY_BIT << (port >> 6 & 63)
+    words[0] &= bits_from(port >> 6 & 63)
     words[0] = without_first(words[0])
     taken.count = 0
     return 0
