@@ -23,12 +23,16 @@ cdef uint32_t _home(const grant_table_t *t, uint64_t tag) noexcept nogil:
     return <uint32_t>((tag * <uint64_t>0x9e3779b1) >> 7) & (t.foreign_size - 1)
 
 
-cdef foreign_t *_slot(grant_table_t *t, uint64_t tag) noexcept nogil:
+cdef uint32_t _index(const grant_table_t *t, uint64_t tag) noexcept nogil:
     """Where the frame is, or would be."""
     cdef uint32_t i = _home(t, tag)
     while t.foreign[i].tag and t.foreign[i].tag != tag:
         i = (i + 1) & (t.foreign_size - 1)
-    return &t.foreign[i]
+    return i
+
+
+cdef foreign_t *_slot(grant_table_t *t, uint64_t tag) noexcept nogil:
+    return &t.foreign[_index(t, tag)]
 
 
 cdef int _grow(grant_table_t *t) noexcept nogil:
@@ -111,11 +115,11 @@ cdef void remove_foreign(domain_t *d, uint64_t mfn, bint writable, bint device) 
     if zombie != NULL:
         zombie.held -= 1
     if not (f.reads or f.writes or f.device_reads or f.device_writes):
-        _remove(d.grants, f)
+        _remove(d.grants, _index(d.grants, mfn + 1))
 
 
-cdef void _remove(grant_table_t *t, foreign_t *f) noexcept nogil:
-    cdef uint32_t size = t.foreign_size, mask = size - 1, hole = <uint32_t>(f - t.foreign), i = hole, home
+cdef void _remove(grant_table_t *t, uint32_t hole) noexcept nogil:
+    cdef uint32_t size = t.foreign_size, mask = size - 1, i = hole, home
     while True:
         i = (i + 1) & mask
         if t.foreign[i].tag == 0:
