@@ -6,7 +6,6 @@ cdef extern from * nogil:
     """
     #define hv_first(x) ((uint32_t)__builtin_ctzll(x))
     #define hv_without_first(x) ((x) & ((x) - 1))
-    #define hv_from(bit) (~0ULL << (bit))
     #define hv_any(x) (((x) | -(x)) >> 63)
     #define hv_from(n) (~0ull << (n))
     #define hv_exchange(p, value) __atomic_exchange_n(p, value, __ATOMIC_SEQ_CST)
@@ -17,7 +16,6 @@ cdef extern from * nogil:
     """
     uint32_t first "hv_first"(uint64_t)
     uint64_t without_first "hv_without_first"(uint64_t)
-    uint64_t bits_from "hv_from"(uint32_t)   # that one and all above; the shift loses some, which the checked build minds
     uint64_t any_bit "hv_any"(uint64_t)      # 1 or 0, without a branch
     uint64_t bits_from "hv_from"(uint32_t n)                # the bits n to 63
     uint64_t exchange "hv_exchange"(uint64_t *, uint64_t)
