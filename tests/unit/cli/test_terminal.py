@@ -116,7 +116,7 @@ def test_a_signal_restores_the_terminal(number: signal.Signals, at_terminal: Cal
 def test_a_crash_restores_the_terminal(at_terminal: Callable[..., Terminal]) -> None:
     terminal = at_terminal("crash")
     terminal.expect(b"crashed: page fault")
-    terminal.expect(b"exceptions")
+    terminal.expect(b"last lines of the console")
     assert terminal.wait() == 6
     assert terminal.mode == terminal.before
 
