@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, overflowcheck=False
 """Writes of a guest's kernel to its own L1 tables, which are mapped read-only: emulated after their #PF.
 
 Rules:
@@ -9,6 +9,7 @@ Rules:
 
 Instructions: moves, string stores, exchanges, arithmetic, bit operations, setcc. Others (shifts, stores from SSE
 registers, pushes) are left to the guest, to which they are a plain page fault.
+Sums wrap around as the CPU's do: no overflow is checked here.
 Behaviour: Xen 4.17, arch/x86/pv/ro-page-fault.c; instructions: Intel SDM, volume 2.
 """
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
