@@ -9,6 +9,7 @@ Rules:
 The frame, from the top: ss, rsp, rflags, cs (with the saved upcall mask in byte 4), rip, [error code], r11, rcx.
 Behaviour: Xen 4.17, create_bounce_frame in arch/x86/x86_64/entry.S and pv/iret.c; layout in arch-x86/xen-x86_64.h.
 """
+cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from xen_abi cimport xen_iret_context, VMASST_TYPE_architectural_iopl
 from hv.engine.cpu cimport flush_tlb, flush_user, get_flags, set_flags, set_ring
@@ -139,6 +140,7 @@ cdef void toggle_mode(vcpu_t *v) noexcept nogil:
         flush_user(v.domain)
 
 
+@cython.overflowcheck(False)  # a stack near address 0 wraps around, as the CPU's
 cdef int _bounce(vcpu_t *v, uint64_t handler, bint mask_events, bint with_error, uint32_t error) noexcept nogil:
     """Push a frame and go to `handler`; -1 after a crash."""
     cdef hv_env *env = <hv_env *>v.domain.env
