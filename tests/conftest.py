@@ -12,6 +12,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS))  # guest_kit
+os.environ["PATH"] += ":/usr/sbin:/sbin"  # mke2fs and debugfs, which Debian's users do not have there
 
 from guest_kit import build  # noqa: E402
 

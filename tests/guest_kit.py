@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import struct
 import sys
 import tempfile
@@ -48,6 +49,15 @@ MACHPHYS = 0xFFFF_8000_0000_0000
 
 
 @functools.cache
+def need_program(name: str, package: str) -> str:
+    """The path of a program of Debian's; where there is none the test is skipped, except in CI, where it fails."""
+    found = shutil.which(name)
+    if found is None:
+        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+        give_up(f"there is no {name}: install Debian's package {package}")
+    return found
+
+
 def assemble(text: str, name: str = "test") -> bytes:
     """The image of a guest; `text` goes on where `guest "name"` stands in the bundled ones."""
     include = ROOT / "guests" / "include" / "xen.inc"

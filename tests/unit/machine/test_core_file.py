@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile  # type: ignore[import-untyped]
-from guest_kit import PAGE, READ_ONLY, TABLE, Puppet, assemble, puppet
+from guest_kit import PAGE, READ_ONLY, TABLE, Puppet, assemble, need_program, puppet
 
 import hv
 from hv.machine import core_file
@@ -24,10 +22,7 @@ CRASH = "main: call inner\n ret\n .globl inner\ninner: mov $0xabcd, %r15d\n xor 
 @pytest.fixture
 def gdb() -> str:
     """The debugger's path; without one the test is skipped, except in CI."""
-    found = shutil.which("gdb")
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no gdb: install Debian's package gdb")
-    return found
+    return need_program("gdb", "gdb")
 
 
 def crash(path: Path, text: str = CRASH, **options: Any) -> hv.Domain:
