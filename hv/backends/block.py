@@ -144,7 +144,7 @@ class Queue:
             if not first <= last < SECTORS_A_PAGE:
                 raise BadRequest
             total += last - first + 1
-        if sector + total > image.sectors:
+        if segments and sector + total > image.sectors:  # Linux gives -1 as the sector of an empty flush
             raise BadRequest
         pages = [self._page(ref, readonly=writes) for ref, _, _ in segments]
         views = [

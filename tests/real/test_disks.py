@@ -89,8 +89,12 @@ def test_checksums_are_the_hosts(disks: Disks) -> None:
     assert part.split()[0] == md5(disks.raw.read_bytes()[12345 * 512 : 12422 * 512])
 
 
-def test_writes_reach_the_image(disks: Disks) -> None:
+def test_writes_reach_the_image(disks: Disks, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushes: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", flushes.append)
     disks.sh("seq 1 30000 > new; sync")
+    assert flushes
+    assert disks.sh("dmesg | grep -c 'op failed'") == "0"  # else Linux would do without flushes from then on
     assert file_in(disks.root, "/new") == b"".join(b"%d\n" % i for i in range(1, 30001))
     disks.sh("dd if=/dev/zero of=/dev/xvdc bs=64k seek=3 count=5 oflag=direct 2> /dev/null")
     data = disks.raw.read_bytes()
