@@ -84,7 +84,7 @@ cdef public void __wrap_gen_intermediate_code_x86_64(void *cpu, hv_block *block,
     hv_translating = block
     hv_after_syscall = 0
     hv_stops_here = d != NULL and d.current != NULL and (
-        (d.current.breakpoints and stops_in_page(d.current, block.pc)) or (d.observed & POINT_ADDRESS and stops_ahead(d, block.pc)))
+        (d.current.breakpoints and own_stops_ahead(d.current, block.pc)) or (d.observed & POINT_ADDRESS and stops_ahead(d, block.pc)))
     if hv_stops_here:
         most = 1
     __real_gen_intermediate_code_x86_64(cpu, block, most)

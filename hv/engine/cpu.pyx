@@ -22,7 +22,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from hv.engine.stepping cimport uncount_step
 from hv.engine.unicorn cimport *
-from hv.fastpath.breakpoints cimport arm, stops_in_page, watches, watches_page
+from hv.fastpath.breakpoints cimport arm, own_stops_ahead, watches, watches_page
 from hv.fastpath.memory cimport (ACCESS_FETCH, ACCESS_WRITE, PROT_EXEC, PROT_WRITE, WALK_NONCANONICAL, WALK_OK,
                                  active_root, walk, walk_t, set_code_listener)
 from hv.fastpath.points cimport note_access, points_in_page, stops_ahead

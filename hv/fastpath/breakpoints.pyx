@@ -109,10 +109,10 @@ cdef void arm(vcpu_t *v) noexcept nogil:
             v.watchpoints |= 1 << i
 
 
-cdef bint stops_in_page(vcpu_t *v, uint64_t va) noexcept nogil:
+cdef bint own_stops_ahead(const vcpu_t *v, uint64_t va) noexcept nogil:
     cdef int i
     for i in range(4):
-        if v.breakpoints >> i & 1 and (v.dr[i] ^ va) >> PAGE_SHIFT == 0:
+        if v.breakpoints >> i & 1 and v.dr[i] >= va and v.dr[i] - va < LONGEST_BLOCK:
             return True
     return False
 

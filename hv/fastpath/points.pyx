@@ -10,11 +10,11 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 from xen_abi cimport __HYPERVISOR_multicall, xen_multicall_entry
+from hv.fastpath.breakpoints cimport LONGEST_BLOCK
 from hv.fastpath.memory cimport ACCESS_FETCH, ACCESS_WRITE, copy_from_guest
 from hv.fastpath.state cimport *
 
 cdef enum:
-    LONGEST_BLOCK = 4096         # bytes: Unicorn ends a block after a page, less 32
     MOST_ELEMENTS = 4096         # of a multicall, as many as one part of it makes
 
 

@@ -147,3 +147,37 @@ def test_failsafe_callback() -> None:
         machine.create("timer")
         machine.run(timeout=20)
         assert domain.console.output == b"failsafe: ds 0x1b, es 0x0, fs 0x1b, cs 0xe030, masked 1, ds now 0x0\n"
+
+
+BLOCK_OVER_TWO_PAGES = """
+main:   hypercall set_trap_table, $traps
+        mov     $beyond, %rax
+        mov     %rax, %dr0
+        mov     $0x402, %eax
+        mov     %rax, %dr7
+        jmp     edge
+        entry   debug, on_debug
+on_debug:
+        mov     frame_rip(%rdi), %rax
+        sub     $beyond, %rax
+        print_dec %rax
+        println " behind the breakpoint"
+        poweroff
+        .balign 4096
+        .skip   4096 - 3
+edge:   nop
+        nop
+        nop
+beyond: nop
+        println "nothing"
+        poweroff
+        .data
+        .balign 8
+traps:  trap    1, 0, debug
+        trap    0, 0, 0
+"""
+
+
+def test_a_breakpoint_of_the_guests_that_a_block_of_the_page_before_runs_into() -> None:
+    output, code, _ = boot(BLOCK_OVER_TWO_PAGES)
+    assert (output.strip(), code) == ("0 behind the breakpoint", 0)
