@@ -55,6 +55,7 @@ def command(
     refused = False
 
     def drive(machine: Machine, domain: Domain) -> str:
+        from hv.cli.terminal import BetweenPrompts
         from hv.debug.session import Session
 
         nonlocal refused
@@ -63,7 +64,7 @@ def command(
         session.select(domain, 0)
         with _interrupts(session, by_hand):
             if at_terminal:
-                _at_terminal(session, domain)
+                BetweenPrompts(0).during(lambda: _at_terminal(session, domain))
             else:
                 refused = not _do(session, sys.stdin if by_hand else given)
         machine.run_until(lambda: True)  # takes down what has crashed

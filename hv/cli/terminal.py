@@ -131,6 +131,23 @@ class RawTerminal:
         self._make_raw()
 
 
+class BetweenPrompts(RawTerminal):
+    """Not raw, but keys instead of lines, for the time of a debugger's session: what is typed before a prompt is there
+    waits for it as it was typed. (A terminal that collects lines takes a Ctrl-D for the end of one, and it is lost.)
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, quiet=True)
+
+    def _make_raw(self) -> None:
+        import termios
+
+        mode = termios.tcgetattr(self._descriptor)
+        mode[3] &= ~(termios.ECHO | termios.ICANON)
+        mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+        termios.tcsetattr(self._descriptor, termios.TCSADRAIN, mode)
+
+
 def _end(number: int, frame: FrameType | None) -> None:
     """End as a shell reports a signal, by way of everything that has to be put in order."""
     sys.exit(128 + number)

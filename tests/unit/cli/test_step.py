@@ -114,19 +114,20 @@ class Terminal:
             command, cwd=ROOT, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
         )
         os.close(slave)
-        self.seen = b""
+        self.seen, self.taken = b"", 0
 
-    def until(self, text: str, seconds: float = 30) -> bytes:
-        """Read on until the text comes, behind what was read before."""
-        deadline, start = time.monotonic() + seconds, len(self.seen)
-        while text.encode() not in self.seen[start:]:
+    def until(self, text: str, seconds: float = 60) -> bytes:
+        """Read on until the text comes, and take all up to its end: the next text is looked for behind it."""
+        deadline, start = time.monotonic() + seconds, self.taken
+        while (found := self.seen.find(text.encode(), start)) < 0:
             assert time.monotonic() < deadline, f"{text!r} did not come: {self.seen[start:]!r}"
             if select.select([self.master], [], [], 0.1)[0]:
                 try:
                     self.seen += os.read(self.master, 65536)
-                except OSError:
-                    break
-        return self.seen[start:]
+                except OSError:  # hv has ended
+                    pytest.fail(f"{text!r} did not come: {self.seen[start:]!r}")
+        self.taken = found + len(text.encode())
+        return self.seen[start : self.taken]
 
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
@@ -179,11 +180,23 @@ def test_keys_go_to_the_running_guest(tmp_path: Path) -> None:
     terminal.type("c\r")
     terminal.until("silence end this.")
     terminal.type("abc\r")
-    terminal.until("good-bye")
-    terminal.until("powered off")
+    terminal.until("abc")  # the terminal itself echoes nothing meanwhile
+    terminal.type("\x1d")
+    terminal.until("interrupted")
+    terminal.until("(hv)")
     terminal.type("q\r")
     assert terminal.close() == 0
-    assert b"abc" in terminal.seen.split(b"end this.")[1]
+
+
+def test_the_end_of_the_guest_and_keys_before_the_prompt(tmp_path: Path) -> None:
+    """What is typed before a prompt is there waits for it, Ctrl-D too."""
+    terminal = Terminal(tmp_path, "hello")
+    terminal.until("(hv)")
+    terminal.type("c\r")
+    terminal.until("Hello, world!")
+    terminal.until("hello powered off")
+    terminal.type("\x04")  # most often while no prompt is there
+    assert terminal.close() == 0
 
 
 def test_a_history_that_cannot_be_kept(tmp_path: Path) -> None:
