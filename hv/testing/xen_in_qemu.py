@@ -101,13 +101,17 @@ def xen_image() -> bytes:
 
 
 class Session:
-    """Xen with a guest as domain 0, while it runs. `ram` is the machine's memory, if it was asked for."""
+    """Xen with a guest as domain 0, while it runs. `ram` is the machine's memory, if it was asked for.
+
+    `memory` is the machine's in MiB, of which the guest gets a quarter.
+    """
 
     def __init__(
         self,
         guest: bytes | Path | str,
         cmdline: str = "",
         *,
+        ramdisk: Path | None = None,
         memory: int = 512,
         vcpus: int = 1,
         share_ram: bool = False,
@@ -121,12 +125,16 @@ class Session:
         options = f"{XEN_OPTIONS} dom0_mem={memory // 4}M dom0_max_vcpus={vcpus}"  # they share the one CPU
         command += ["-no-reboot", "-nic", "none", "-append", options]
         command += ["-kernel", f"/proc/self/fd/{files[0]}"]
-        command += ["-initrd", f"/proc/self/fd/{files[1]} {cmdline.replace(',', ',,')}".rstrip()]
+        modules = f"/proc/self/fd/{files[1]} {cmdline.replace(',', ',,')}".rstrip()
+        if ramdisk is not None:
+            files.append(_anonymous_file("ramdisk", ramdisk.read_bytes()))
+            modules += f",/proc/self/fd/{files[-1]}"
+        command += ["-initrd", modules]
         if share_ram:
             files.append(os.memfd_create("ram"))
-            os.ftruncate(files[2], memory << 20)
-            self.ram = mmap.mmap(files[2], memory << 20)
-            backend = f"memory-backend-file,id=ram,size={memory}M,share=on,mem-path=/proc/self/fd/{files[2]}"
+            os.ftruncate(files[-1], memory << 20)
+            self.ram = mmap.mmap(files[-1], memory << 20)
+            backend = f"memory-backend-file,id=ram,size={memory}M,share=on,mem-path=/proc/self/fd/{files[-1]}"
             command += ["-machine", "memory-backend=ram", "-object", backend]
         try:
             self._process = subprocess.Popen(
