@@ -83,6 +83,21 @@ def test_files_that_qemu_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert xen_in_qemu.run(b"the guest", "x").output == "the hypervisor\nthe guest\n"
 
 
+def test_a_ramdisk_is_the_second_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the machine's RAM is another file."""
+    script = (
+        'for a in "$@"; do case "$a" in "/proc/self/fd/"*,*) cat "${a##*,}"; echo " for ${a#* }";; esac; done; '
+        r'printf "(XEN) Hardware Dom0 crashed\r\n"; exec sleep 60'
+    )
+    stand_in(tmp_path, script, monkeypatch)
+    ramdisk = tmp_path / "ramdisk"
+    ramdisk.write_bytes(b"files")
+    with xen_in_qemu.Session(b"the guest", "a,b", ramdisk=ramdisk, share_ram=True) as session:
+        assert session.wait(lambda: xen_in_qemu.ending(session.serial) is not None, 30)
+        assert session.ram is not None and len(session.ram) == 512 << 20
+        assert session.output.startswith("files for a,,b,/proc/self/fd/")
+
+
 def test_qemu_that_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(tmp_path, "echo no such machine >&2; exit 1", monkeypatch)
     with pytest.raises(HvError, match="QEMU ended by itself: no such machine"):
