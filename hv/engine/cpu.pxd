@@ -3,7 +3,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from hv.engine.unicorn cimport hv_env, uc_engine
 from hv.fastpath.state cimport domain_t, machine_t, vcpu_t
 
-# What the rest of the engine does when the CPU traps. machine.pyx fills it once.
+# What the rest of the engine does when the CPU traps. run_loop.pyx fills it once.
 ctypedef struct handlers_t:
     void (*syscall)(vcpu_t *v) noexcept nogil               # env.eip is at the instruction
     void (*exception)(vcpu_t *v, int vector) noexcept nogil

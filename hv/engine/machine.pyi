@@ -1,4 +1,4 @@
-"""Types of hv.engine.machine for checkers and editors; the documentation is in machine.pyx."""
+"""Types of hv.engine.machine for checkers and editors; the documentation is in machine.pyx and guest*.pyx."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
