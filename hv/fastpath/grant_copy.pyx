@@ -77,10 +77,10 @@ cdef int _pin(domain_t *owner, uint32_t ref, uint32_t domid, bint readonly, bint
         if rc == GNTST_okay and a.pin and not _same(a, found, domid):
             _end(owner.machine, found.source_domid, found.source_ref, readonly, found.mfn)
             rc = AGAIN
-    elif look:
+    elif not a.pin:
         t.ops.part(t, ref, found)
         rc = GNTST_bad_page if get_page(owner, found.mfn) else GNTST_okay
-    else:
+    else:                               # in use: the frame of its first use, whatever the entry says by now
         found[0] = a[0]
         rc = GNTST_bad_domain if get_page(owner, a.mfn) else GNTST_okay
     if rc != GNTST_okay:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from grant_kit import ACCESS, DEVICE, HOST, PTE, READ_ONLY, RO, Party, copy_op, frame, granted, parties
 from guest_kit import KERNEL_PAGE, NX, PAGE, UNMAPPED, Fault, error_name
+from recount import wrong_counts
 
 from hv.abi import grant_table as abi
 from hv.abi import xen
@@ -467,6 +468,15 @@ def copy_through_transitive_grants(a: Party, b: Party, c: Party) -> list[str]:
     return found
 
 
+@attack(["okay", "okay", "okay"])
+def copy_to_a_grant_whose_entry_names_another_frame_meanwhile(a: Party, b: Party, c: Party) -> list[str]:
+    a.grant_page(8, b, 1)
+    found, handle, _ = b.map_grant(a, 8, b.page(3), HOST | RO)
+    a.grant(8, b.domid, a.mfn(a.page(2)))  # the reader keeps the frame that it has
+    copied = b.copy(copy_op(frame(b.mfn(b.page(0))), granted(8, a.domid)))
+    return [found, *copied, b.unmap_grant(handle, b.page(3))]
+
+
 @attack("general_error")
 def copy_by_a_transitive_grant_to_another(a: Party, b: Party, c: Party) -> str:
     c.version(2)
@@ -554,6 +564,7 @@ def test_attack(name: str, function: Attack, expected: Any) -> None:
         assert b.guest.foreign_frames() == c.guest.foreign_frames() == {}
         if "stale_tlb" not in name:  # there c has lost its entry, and with it the way to give back
             assert [row for party in (a, b, c) for row in party.domain.grants if row.user is not None] == []
+        assert wrong_counts(a.domain.machine) == []
 
 
 def test_there_are_enough_rows() -> None:
