@@ -98,7 +98,7 @@ class Fuzzer:
             self._new_guest()
             while self.made < end and self._batch():
                 pass
-            if not self.domain.ended:
+            if not self.domain.ended or self.domain.preserved:  # one that has suspended itself keeps what it holds
                 self.domain.destroy()
             self._recount()
 

@@ -51,7 +51,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run_hv(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command, in this test's environment."""
-    environment = {**os.environ, "PYTHONPATH": ENVIRONMENT["PYTHONPATH"]}
+    own = ("PYTHONPATH", "PYTHONSAFEPATH")
+    environment = {**os.environ, **{name: ENVIRONMENT[name] for name in own}}
     command = [sys.executable, "-m", "hv", *arguments]
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
