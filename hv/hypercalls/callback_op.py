@@ -4,12 +4,13 @@ Source: callback.h; Xen 4.17 arch/x86/pv/callback.c.
 """
 
 from hv.abi import callback
+from hv.abi.arch_x86_64 import FLAT_KERNEL_CS
 from hv.abi.errno import XEN_EINVAL, XEN_ENOSYS
+from hv.hypercalls.handles import canonical
 from hv.hypercalls.registry import Call, hypercall, operation
-from hv.hypercalls.set_trap_table import canonical
 
 NMI = 2
-KERNEL_CS = 0xE033
+MASK_EVENTS = 4  # of trap_info.flags
 KINDS = {
     callback.CALLBACKTYPE_event: "event",
     callback.CALLBACKTYPE_failsafe: "failsafe",
@@ -24,7 +25,7 @@ def register(call: Call, argument: callback.callback_register) -> int:
     if not canonical(argument.address):
         return -XEN_EINVAL
     if argument.type == callback.CALLBACKTYPE_nmi:
-        call.guest.set_trap(call.vcpu, NMI, 4, KERNEL_CS, argument.address)
+        call.guest.set_trap(call.vcpu, NMI, MASK_EVENTS, FLAT_KERNEL_CS, argument.address)
         return 0
     if argument.type not in KINDS:
         return -XEN_ENOSYS

@@ -8,9 +8,9 @@ import struct
 from hv.abi import grant_table as abi
 from hv.abi.errno import XEN_EFAULT, XEN_EINVAL, XEN_EPERM, XEN_ESRCH
 from hv.engine.machine import GuestFault
+from hv.hypercalls.handles import address_ok
 from hv.hypercalls.registry import Call, operation, prologue
 
-HYPERVISOR = range(1 << 47, 0xFFFF_8800_0000_0000)  # no guest's buffer begins there
 SETUP = (abi.GNTTABOP_setup_table, abi.GNTTABOP_query_size, abi.GNTTABOP_get_status_frames)
 STATUS = {0: abi.GNTST_okay, -XEN_ESRCH: abi.GNTST_bad_domain, -XEN_EPERM: abi.GNTST_permission_denied}
 
@@ -36,7 +36,7 @@ def _write_frames(call: Call, address: int, mfns: list[int]) -> int:
 @operation("grant_table_op", "GNTTABOP_setup_table")
 def setup_table(call: Call, argument: abi.gnttab_setup_table) -> int:
     """Writes the machine frames of the first `nr_frames` pages of the table."""
-    if argument.frame_list in HYPERVISOR:
+    if not address_ok(argument.frame_list):
         return -XEN_EFAULT
     argument.status = STATUS[call.domain.about(argument.dom)] or call.domain.grants.grow(argument.nr_frames)
     if argument.status == abi.GNTST_okay:
@@ -66,7 +66,7 @@ def set_version(call: Call, address: int, count: int) -> int:
 @operation("grant_table_op", "GNTTABOP_get_status_frames")
 def get_status_frames(call: Call, argument: abi.gnttab_get_status_frames) -> int:
     """The machine frames of version 2's status words."""
-    if argument.frame_list in HYPERVISOR:
+    if not address_ok(argument.frame_list):
         return -XEN_EFAULT
     argument.status = STATUS[call.domain.about(argument.dom)]
     if argument.status != abi.GNTST_okay:

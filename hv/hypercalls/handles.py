@@ -1,11 +1,16 @@
-"""What Xen looks at in an address before it copies: a PV guest's pointer must lie outside of the hypervisor's range.
+"""What Xen looks at in an address that a guest gives.
 
-Whether the address is mapped shows in the copy. Source: Xen 4.17 arch/x86/include/asm/x86_64/uaccess.h.
+A pointer must lie outside of the hypervisor's range; whether it is mapped shows in the copy. An entry point must be
+canonical. Source: Xen 4.17 arch/x86/include/asm/x86_64/uaccess.h and arch/x86/pv/callback.c.
 """
 
 from hv.abi.arch_x86_64 import HYPERVISOR_VIRT_END
 
 BYTES = 1 << 64
+
+
+def canonical(address: int) -> bool:
+    return address < 1 << 47 or address >= BYTES - (1 << 47)
 
 
 def address_ok(address: int) -> bool:

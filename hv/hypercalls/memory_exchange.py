@@ -14,10 +14,9 @@ from hv.abi import memory as abi
 from hv.abi.errno import XEN_EFAULT, XEN_EINVAL, XEN_ENOMEM, XEN_EPERM
 from hv.engine.machine import MAKE_AGAIN, GuestFault
 from hv.hypercalls.handles import BYTES, array_ok
-from hv.hypercalls.placement import frame_limit, node_refused
+from hv.hypercalls.placement import MAX_ORDER, frame_limit, node_refused
 from hv.hypercalls.registry import Call, operation
 
-MAX_ORDER = 9
 BATCH = 4096  # frames, before the guest makes the call again
 LONGEST = BYTES - 1
 DONE_AT = 2 * ctypes.sizeof(abi.xen_memory_reservation)

@@ -7,11 +7,11 @@ import ctypes
 import struct
 
 from hv.abi import memory as abi
+from hv.abi.arch_x86_64 import MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START
 from hv.abi.errno import XEN_EFAULT, XEN_EINVAL, XEN_ENOSYS
 from hv.hypercalls.handles import array_ok
 from hv.hypercalls.registry import Call, operation
 
-M2P_START, M2P_END = 0xFFFF800000000000, 0xFFFF804000000000
 M2P_FRAMES = 512  # that one extent of the list stands for: 2 MiB of the table
 E820_ENTRY, E820_MOST = 20, 1024
 
@@ -44,8 +44,8 @@ def memory_map(call: Call, address: int) -> int:
 
 @operation("memory_op", "XENMEM_machphys_mapping")
 def machphys_mapping(call: Call, argument: abi.xen_machphys_mapping) -> int:
-    argument.v_start, argument.v_end = M2P_START, M2P_END
-    argument.max_mfn = (M2P_END - M2P_START) // 8 - 1
+    argument.v_start, argument.v_end = MACH2PHYS_VIRT_START, MACH2PHYS_VIRT_END
+    argument.max_mfn = MACH2PHYS_NR_ENTRIES - 1
     return 0
 
 

@@ -10,7 +10,7 @@ from hv.abi import memory as abi
 from hv.abi import xen
 from hv.abi.errno import XEN_EINVAL, XEN_ENOSYS
 from hv.engine.machine import GuestFault
-from hv.hypercalls.placement import frame_limit, node_refused, width_refused
+from hv.hypercalls.placement import MAX_ORDER, frame_limit, node_refused, width_refused
 from hv.hypercalls.registry import Call, operation, prologue
 
 EXTENT_SHIFT = 6  # the command register's upper bits say with which extent to begin
@@ -37,7 +37,6 @@ OF_THE_ARCHITECTURE = (
     abi.XENMEM_paging_op,
     abi.XENMEM_sharing_op,
 )
-MAX_ORDER = 9
 MAX_EXTENTS = 0xFFFFFFFF >> EXTENT_SHIFT
 BATCH = 1 << 16  # frames that one call serves; the rest stays undone, which the result says
 

@@ -1,4 +1,4 @@
-"""Which frames a memory request is satisfied with: its address width and NUMA node.
+"""Which frames a memory request is satisfied with: its order, address width and NUMA node.
 
 Source: memory.h; Xen 4.17 common/memory.c.
 """
@@ -6,6 +6,7 @@ Source: memory.h; Xen 4.17 common/memory.c.
 from hv.abi import memory as abi
 
 PAGE_SHIFT = 12
+MAX_ORDER = 9  # of an extent, for a domU
 
 
 def width_refused(flags: int, nr_frames: int) -> bool:

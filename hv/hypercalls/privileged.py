@@ -9,9 +9,8 @@ do_paging_domctl_cont, do_dm_op.
 
 import struct
 
-from hv.abi.errno import XEN_E2BIG, XEN_EACCES, XEN_EINVAL, XEN_EOPNOTSUPP, XEN_EPERM, XEN_ESRCH
-from hv.abi.xen import DOMID_SELF
-from hv.hypercalls.domains import another, exists
+from hv.abi.errno import XEN_E2BIG, XEN_EACCES, XEN_EINVAL, XEN_EOPNOTSUPP, XEN_EPERM
+from hv.hypercalls.domains import another
 from hv.hypercalls.registry import Call, hypercall
 
 PLATFORM_VERSION, PLATFORM_SIZE = 0x03000001, 136
@@ -48,7 +47,7 @@ def paging_domctl_cont(call: Call, address: int) -> int:
     command, version, domid = struct.unpack_from("<IIH", call.read_bytes(address, DOMCTL_SIZE))
     if version != DOMCTL_VERSION or command != DOMCTL_SHADOW_OP:
         return -XEN_EOPNOTSUPP
-    return -XEN_ESRCH if domid == DOMID_SELF or not exists(call, domid) else -XEN_EPERM
+    return another(call, domid) or -XEN_EPERM
 
 
 @hypercall("dm_op")

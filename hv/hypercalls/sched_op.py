@@ -1,9 +1,8 @@
 """HYPERVISOR_sched_op: shutting down, and watchdogs that do. Source: sched.h; Xen 4.17 common/sched/core.c."""
 
 from hv.abi import sched
-from hv.abi.errno import XEN_EINVAL, XEN_ENOSPC, XEN_EPERM, XEN_ESRCH
-from hv.abi.xen import DOMID_SELF
-from hv.hypercalls.domains import exists
+from hv.abi.errno import XEN_EINVAL, XEN_ENOSPC, XEN_EPERM
+from hv.hypercalls.domains import another
 from hv.hypercalls.registry import Call, operation
 
 WATCHDOGS = 2
@@ -25,8 +24,8 @@ def shutdown_code(call: Call, argument: sched.sched_shutdown) -> int:
 
 @operation("sched_op", "SCHEDOP_remote_shutdown")
 def remote_shutdown(call: Call, argument: sched.sched_remote_shutdown) -> int:
-    """A device model's, and never about oneself: DOMID_SELF is no domain here."""
-    return -XEN_ESRCH if argument.domain_id == DOMID_SELF or not exists(call, argument.domain_id) else -XEN_EPERM
+    """A device model's, and never about oneself."""
+    return another(call, argument.domain_id) or -XEN_EPERM
 
 
 @operation("sched_op", "SCHEDOP_watchdog")

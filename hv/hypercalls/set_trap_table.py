@@ -6,13 +6,10 @@ import ctypes
 
 from hv.abi.arch_x86_xen import trap_info
 from hv.abi.errno import XEN_EINVAL
+from hv.hypercalls.handles import canonical
 from hv.hypercalls.registry import Call, hypercall
 
 LONGEST = 1 << 16  # a table ends at its zero entry, and may name a vector more than once; hv's patience ends here
-
-
-def canonical(address: int) -> bool:
-    return address < 1 << 47 or address >= (1 << 64) - (1 << 47)
 
 
 @hypercall("set_trap_table")
