@@ -38,30 +38,45 @@ _NUMBERS: dict[str, int] = {
     key.removeprefix("__HYPERVISOR_"): value for key, value in vars(xen_).items() if key.startswith("__HYPERVISOR_")
 }
 
-_HOT = frozenset(
-    {
-        "mmu_update",
-        "stack_switch",
-        "fpu_taskswitch",
-        "sched_op_compat",
-        "set_debugreg",
-        "get_debugreg",
-        "multicall",
-        "update_va_mapping",
-        "update_va_mapping_otherdomain",
-        "set_timer_op",
-        "event_channel_op_compat",
-        "physdev_op_compat",
-        "xen_version",
-        "iret",
-        "set_segment_base",
-        "mmuext_op",
-        "sched_op",
-        "event_channel_op",
-        "vcpu_op",
-        "grant_table_op",
-    }
-)
+# What hot_<name> in C answers: the whole call, or the sub-operations named here; the others come to Python.
+_HOT: dict[str, tuple[str, ...]] = {
+    "mmu_update": (),
+    "stack_switch": (),
+    "fpu_taskswitch": (),
+    "sched_op_compat": (),
+    "set_debugreg": (),
+    "get_debugreg": (),
+    "multicall": (),
+    "update_va_mapping": (),
+    "update_va_mapping_otherdomain": (),
+    "set_timer_op": (),
+    "event_channel_op_compat": (),
+    "physdev_op_compat": (),
+    "iret": (),
+    "set_segment_base": (),
+    "mmuext_op": (),
+    "xen_version": ("XENVER_version", "XENVER_pagesize"),
+    "sched_op": ("SCHEDOP_yield", "SCHEDOP_block", "SCHEDOP_poll"),
+    "event_channel_op": ("EVTCHNOP_send", "EVTCHNOP_unmask"),
+    "vcpu_op": (
+        "VCPUOP_is_up",
+        "VCPUOP_get_runstate_info",
+        "VCPUOP_set_periodic_timer",
+        "VCPUOP_stop_periodic_timer",
+        "VCPUOP_set_singleshot_timer",
+        "VCPUOP_stop_singleshot_timer",
+        "VCPUOP_send_nmi",
+    ),
+    "grant_table_op": (
+        "GNTTABOP_map_grant_ref",
+        "GNTTABOP_unmap_grant_ref",
+        "GNTTABOP_unmap_and_replace",
+        "GNTTABOP_transfer",
+        "GNTTABOP_copy",
+        "GNTTABOP_swap_grant_ref",
+        "GNTTABOP_cache_flush",
+    ),
+}
 
 
 def _ops(header: ModuleType, prefix: str, *rows: tuple[Any, ...]) -> tuple[Operation, ...]:
@@ -69,7 +84,13 @@ def _ops(header: ModuleType, prefix: str, *rows: tuple[Any, ...]) -> tuple[Opera
     return tuple(Operation(getattr(header, prefix + name), prefix + name, *rest) for name, *rest in rows)
 
 
-def _call(name: str, arguments: str = "", operations: Iterable[Operation] = (), domu: str | None = None) -> Hypercall:
+def _call(
+    name: str,
+    arguments: str = "",
+    operations: Iterable[Operation] = (),
+    domu: str | None = None,
+    command_bits: int = 0xFFFFFFFF,
+) -> Hypercall:
     """A row; `arguments` is `name=kind` for each register."""
     return Hypercall(
         _NUMBERS[name],
@@ -77,7 +98,9 @@ def _call(name: str, arguments: str = "", operations: Iterable[Operation] = (), 
         tuple(Argument(*argument.split("=", 1)) for argument in arguments.split()),
         tuple(operations),
         f"hot_{name}" if name in _HOT else None,
+        _HOT.get(name, ()),
         domu,
+        command_bits,
     )
 
 
@@ -330,7 +353,7 @@ HYPERCALLS: tuple[Hypercall, ...] = (
     _call("set_debugreg", "reg=int value=flags"),
     _call("get_debugreg", "reg=int"),
     _call("update_descriptor", "gaddr=maddr desc=descriptor"),
-    _call("memory_op", "cmd=op arg=arg", _MEMORY),
+    _call("memory_op", "cmd=op arg=arg", _MEMORY, command_bits=0x3F),
     _call("multicall", "call_list=ptr:multicall_entry nr_calls=count"),
     _call("update_va_mapping", "va=va val64=pte flags=flags"),
     _call("set_timer_op", "timeout=time"),
@@ -338,7 +361,7 @@ HYPERCALLS: tuple[Hypercall, ...] = (
     _call("xen_version", "cmd=op arg=arg", _VERSION),
     _call("console_io", "cmd=op count=count buffer=buf", _CONSOLE),
     _call("physdev_op_compat", "uop=ptr:physdev_op"),
-    _call("grant_table_op", "cmd=op uop=arg count=count", _GRANT_TABLE),
+    _call("grant_table_op", "cmd=op uop=arg count=count", _GRANT_TABLE, command_bits=0xFFF),
     _call("vm_assist", "cmd=op type=uint", _VM_ASSIST),
     _call("update_va_mapping_otherdomain", "va=va val64=pte flags=flags domid=domid"),
     _call("iret"),
@@ -366,9 +389,6 @@ HYPERCALLS: tuple[Hypercall, ...] = (
     _call("arch_1", "u_domctl=buf"),
     *(_call(f"arch_{slot}", domu="ENOSYS") for slot in range(2, 8)),
 )
-
-# What of the first register names the sub-operation; the rest of it belongs to continuations.
-COMMAND_BITS: dict[str, int] = {"memory_op": 0x3F, "grant_table_op": 0xFFF}
 
 BY_NUMBER: dict[int, Hypercall] = by_number(HYPERCALLS)
 BY_NAME: dict[str, Hypercall] = by_name(HYPERCALLS)

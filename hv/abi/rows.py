@@ -14,7 +14,7 @@ from hv.abi.record import record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ctypes
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Any, Literal, TypeVar
 
     Direction = Literal["in", "out", "inout", "none"]
@@ -31,13 +31,11 @@ KINDS: dict[str, str] = {
     "count": "how many elements the pointer before or after it has",
     "va": "a guest virtual address",
     "maddr": "a machine address",
-    "mfn": "a machine frame number",
     "pte": "a page-table entry",
     "descriptor": "a segment descriptor",
     "selector": "a segment selector",
     "vcpu": "the number of a virtual CPU",
     "domid": "a domain, or one of DOMID_*",
-    "port": "an event channel",
     "time": "system time in nanoseconds",
     "buf": "guest address of bytes",
     "u32": "guest address of a 32-bit number",
@@ -72,9 +70,11 @@ class Operation:
 class Hypercall:
     """A hypercall.
 
-    `hot` names the C handler of one that is served, at least partly, without Python. `domu` is the
-    errno that an unprivileged domain gets from Xen 4.17 (Debian's configuration) on a well-formed
-    call, where that is always a refusal.
+    `hot` names the C handler of one that is served without Python, `hot_operations` the sub-operations
+    it answers where it leaves the others to Python. `domu` is the errno that an unprivileged domain
+    gets from Xen 4.17 (Debian's configuration) on a well-formed call, where that is always a refusal.
+    `command_bits` are those of the first register that name the sub-operation; the others belong to
+    continuations.
     """
 
     number: int
@@ -82,7 +82,18 @@ class Hypercall:
     arguments: tuple[Argument, ...]
     operations: tuple[Operation, ...] = ()
     hot: str | None = None
+    hot_operations: tuple[str, ...] = ()
     domu: str | None = None
+    command_bits: int = 0xFFFFFFFF
+
+    def register(self, kind: str) -> int | None:
+        """The first register whose argument is of this kind."""
+        return next((i for i, argument in enumerate(self.arguments) if argument.kind == kind), None)
+
+    def operation_number(self, registers: Sequence[int]) -> int | None:
+        """The sub-operation that a call's registers name; None for a hypercall without any."""
+        at = self.register("op")
+        return None if at is None else registers[at] & self.command_bits
 
     def operation(self, key: int | str) -> Operation:
         """The sub-operation of this number or name; KeyError if there is none."""

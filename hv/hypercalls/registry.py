@@ -7,8 +7,6 @@ Rules:
 2. The prologue is shared: the argument structure is read before a handler and written back behind it as its row's
    direction says; an address that the guest may not use is -EFAULT.
 3. A handler returns Xen's result; it raises only for errors in hv.
-
-`served_in_c` records which operations the engine's C functions answer, so that `hv hypercalls` tells the truth.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from hv.abi import errno
 from hv.abi.errno import XEN_EFAULT, XEN_ENOSYS
-from hv.abi.hypercalls import BY_NAME, BY_NUMBER, COMMAND_BITS, HYPERCALLS
+from hv.abi.hypercalls import BY_NAME, BY_NUMBER, HYPERCALLS
 from hv.abi.rows import Hypercall, Operation
 from hv.engine.machine import GuestFault
 
@@ -83,9 +81,8 @@ class Call:
 
 _handlers: dict[int, Handler] = {}
 _operations: dict[tuple[int, int], Handler] = {}
-_prologues: dict[int, Callable[..., int]] = {}
+_prologues: dict[int, Handler] = {}
 _raw: set[tuple[int, int]] = set()
-_in_c: set[tuple[int, int | None]] = set()
 
 
 def hypercall(name: str) -> Callable[[Handler], Handler]:
@@ -126,14 +123,6 @@ def prologue(name: str) -> Callable[[Handler], Handler]:
     return bind
 
 
-def served_in_c(name: str, *keys: str) -> None:
-    """Declare what the hot C function of a row answers: the named sub-operations, or the whole call."""
-    row = BY_NAME[name]
-    if not keys:
-        _in_c.add((row.number, None))
-    _in_c.update((row.number, row.operation(key).number) for key in keys)
-
-
 def load() -> None:
     """Import every file of this package, which binds the handlers."""
     for module in pkgutil.iter_modules(importlib.import_module("hv.hypercalls").__path__):
@@ -141,10 +130,6 @@ def load() -> None:
 
 
 # --- serving ------------------------------------------------------------------------------------------------------
-
-
-def _position(row: Hypercall, kind: str) -> int | None:
-    return next((i for i, argument in enumerate(row.arguments) if argument.kind == kind), None)
 
 
 def _one(call: Call, row: Operation, handler: Handler, address: int) -> int:
@@ -198,21 +183,20 @@ class Table:
             return handler(call, *registers[: len(row.arguments)])
         if row.domu is not None:
             return _refused(row)
-        at = _position(row, "op")
-        if at is None:
+        number, at = row.operation_number(registers), row.register("op")
+        if number is None or at is None:
             return -XEN_ENOSYS
         check = _prologues.get(row.number)
         refusal = check(call, *registers[: len(row.arguments)]) if check else 0
         if refusal:
             return refusal
-        number = registers[at] & COMMAND_BITS.get(row.name, 0xFFFFFFFF)
         sub = next((each for each in row.operations if each.number == number), None)
         if sub is None:
             return -XEN_ENOSYS
         bound = _operations.get((row.number, number))
         if bound is None:
             return _refused(sub)
-        arg, count = _position(row, "arg"), _position(row, "count")
+        arg, count = row.register("arg"), row.register("count")
         if sub.argument is None or arg is None or (row.number, number) in _raw:
             return bound(call, *registers[at + 1 : len(row.arguments)])
         if sub.count and count is not None:
@@ -230,12 +214,12 @@ class State:
     state: str
 
 
-def _state(row: Hypercall, number: int | None) -> str:
-    if (row.number, number) in _in_c or (row.number, None) in _in_c:
+def _state(row: Hypercall, sub: Operation | None) -> str:
+    if row.hot and (not row.hot_operations or (sub and sub.name in row.hot_operations)):
         return "served (C)"
-    if row.number in _handlers or (number is not None and (row.number, number) in _operations):
+    if row.number in _handlers or (sub and (row.number, sub.number) in _operations):
         return "served"
-    domu = row.domu if number is None else row.operation(number).domu
+    domu = (sub or row).domu
     return f"refused: -{domu}, as Xen to a domU" if domu else "not yet"
 
 
@@ -246,5 +230,5 @@ def states() -> list[State]:
     for row in HYPERCALLS:
         if not row.operations:
             lines.append(State(row.number, row.name, "", _state(row, None)))
-        lines += [State(row.number, row.name, sub.name, _state(row, sub.number)) for sub in row.operations]
+        lines += [State(row.number, row.name, sub.name, _state(row, sub)) for sub in row.operations]
     return lines

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 
 from hv.abi import arch_x86_xen, event_channel, memory, physdev, sched, xen
-from hv.abi.hypercalls import BY_NUMBER, COMMAND_BITS, HYPERCALLS
+from hv.abi.hypercalls import BY_NUMBER, HYPERCALLS
 from hv.abi.record import record
 
 TYPE_CHECKING = False
@@ -69,22 +69,18 @@ FILLED = ("XENMEM_populate_physmap", "XENMEM_increase_reservation")  # what thei
 IN_OUT = ("evtchn_op", "physdev_op")
 
 
-def _count(row: Hypercall) -> int | None:
-    return next((i for i, argument in enumerate(row.arguments) if argument.kind == "count"), None)
-
-
 def _of_operation(row: Hypercall, operation: Operation) -> tuple[Capture, ...]:
     found = []
     for i, argument in enumerate(row.arguments):
         reads = operation.direction in ("in", "inout")
         writes = operation.direction in ("out", "inout") or operation.name in FILLED
         if argument.kind == "arg" and operation.argument is not None:
-            count = _count(row) if operation.count else None
+            count = row.register("count") if operation.count else None
             found.append(
                 Capture(i, operation.argument, reads, writes, count, nested=NESTED.get(operation.argument))
             )
-        elif argument.kind == "buf" and _count(row) is not None:
-            found.append(Capture(i, ctypes.c_char, reads, writes, _count(row)))
+        elif argument.kind == "buf" and row.register("count") is not None:
+            found.append(Capture(i, ctypes.c_char, reads, writes, row.register("count")))
     return tuple(found)
 
 
@@ -96,25 +92,19 @@ def _of_call(row: Hypercall) -> tuple[Capture, ...]:
         if layout is arch_x86_xen.trap_info:
             found.append(Capture(i, layout, True, False, fixed=256, last="address"))
         elif layout is not None:
-            found.append(Capture(i, layout, True, layout.__name__ in IN_OUT, _count(row)))
+            found.append(Capture(i, layout, True, layout.__name__ in IN_OUT, row.register("count")))
         elif argument.kind == "u64s":
-            found.append(Capture(i, ctypes.c_uint64, True, False, _count(row), per=DESCRIPTORS_A_FRAME))
+            found.append(Capture(i, ctypes.c_uint64, True, False, row.register("count"), per=DESCRIPTORS_A_FRAME))
         elif argument.kind == "u32":
             found.append(Capture(i, ctypes.c_uint32, False, True))
     return tuple(found)
-
-
-def operation_number(row: Hypercall, registers: tuple[int, ...]) -> int | None:
-    """The sub-operation that a call names in one of its registers."""
-    at = next((i for i, argument in enumerate(row.arguments) if argument.kind == "op"), None)
-    return None if at is None else registers[at] & COMMAND_BITS.get(row.name, 0xFFFFFFFF)
 
 
 CAPTURES: dict[tuple[int, int], tuple[Capture, ...]] = {
     (row.number, operation.number): _of_operation(row, operation)
     for row in HYPERCALLS
     for operation in row.operations
-    if any(argument.kind == "op" for argument in row.arguments) and operation.number < MOST_OPERATIONS
+    if row.register("op") is not None and operation.number < MOST_OPERATIONS
 } | {(row.number, ANY): _of_call(row) for row in HYPERCALLS}
 CAPTURES = {key: captures for key, captures in CAPTURES.items() if captures}
 
@@ -124,7 +114,7 @@ def of_call(number: int, registers: tuple[int, ...]) -> tuple[Capture, ...]:
     row = BY_NUMBER.get(number)
     if row is None:
         return ()
-    operation = operation_number(row, registers)
+    operation = row.operation_number(registers)
     return CAPTURES.get((number, operation if operation is not None else ANY), ()) + (
         CAPTURES.get((number, ANY), ()) if operation is not None else ()
     )
@@ -145,9 +135,9 @@ def c_table() -> str:
     """Cython that fills the engine's table."""
     lines = ["cdef void fill_capture_table() noexcept:"]
     for row in HYPERCALLS:
-        at = next((i for i, argument in enumerate(row.arguments) if argument.kind == "op"), None)
+        at = row.register("op")
         if at is not None:
-            lines.append(f"    name_operation({row.number}, {at}, {COMMAND_BITS.get(row.name, 0xFFFFFFFF)})")
+            lines.append(f"    name_operation({row.number}, {at}, {row.command_bits})")
     lines += [_c_row(number, operation, c) for (number, operation), found in CAPTURES.items() for c in found]
     return "\n".join(lines) + "\n"
 

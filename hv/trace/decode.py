@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from hv.abi import vectors
-from hv.abi.hypercalls import BY_NUMBER, COMMAND_BITS
+from hv.abi.hypercalls import BY_NUMBER
 from hv.abi.rows import Argument, Hypercall
 from hv.trace import words
 
@@ -35,7 +35,6 @@ KINDS: dict[str, Callable[[int], str]] = {
     "uint": _unsigned,
     "count": _unsigned,
     "vcpu": _unsigned,
-    "port": _unsigned,
     "domid": words.domid,
     "time": _time,
     "pte": words.pte,
@@ -46,7 +45,7 @@ def argument_text(row: Hypercall, argument: Argument, value: int) -> str:
     """One register of a call: `SCHEDOP_yield`, `0xffffffff80003000`, `DOMID_SELF`."""
     if argument.kind == "op":
         try:
-            return row.operation(value & COMMAND_BITS.get(row.name, 0xFFFFFFFF)).name
+            return row.operation(value & row.command_bits).name
         except KeyError:
             return _signed(value)
     if argument.kind in KINDS:
@@ -72,13 +71,18 @@ def call_text(number: int, registers: Sequence[int], pointed_at: Mapping[int, st
     return f"{row.name}({', '.join(shown)})"
 
 
+def exception_name(vector: int, software: bool) -> str:
+    """`page fault #PF`, `int 0x80`."""
+    return f"int {vector:#x}" if software else vectors.name(vector)
+
+
 def entry_text(vector: int | None, error: int, address: int, software: bool) -> str:
     """`page fault #PF error 0x2 at 0xdead0000`, `int 0x80`, `event upcall`."""
     if vector is None:
         return "event upcall"
+    text = exception_name(vector, software)
     if software:
-        return f"int {vector:#x}"
-    text = vectors.name(vector)
+        return text
     if vectors.has_error_code(vector):
         text += f" error {error:#x}"
     return f"{text} at {address:#x}" if vector == 14 else text

@@ -17,12 +17,9 @@ from typing import ClassVar
 
 from hv.abi import errno
 from hv.abi.hypercalls import BY_NUMBER
-from hv.trace.capture import operation_number
 from hv.trace.records import Piece
 
 TICKS_PER_NS = 4
-LAST_ERRNO = 4095
-PORT_OPERATIONS = 32  # event_channel_op: a sub-operation's structure may name a port
 
 
 @dataclass(slots=True)
@@ -69,7 +66,7 @@ class Hypercall(Event):
     def op(self) -> str | None:
         """The sub-operation's name; its number in decimal where there is none of that number."""
         row = BY_NUMBER.get(self.number)
-        number = operation_number(row, self.registers) if row else None
+        number = row.operation_number(self.registers) if row else None
         if row is None or number is None:
             return None
         return next((o.name for o in row.operations if o.number == number), str(number))
@@ -77,7 +74,7 @@ class Hypercall(Event):
     @property
     def error(self) -> str | None:
         """The errno's name without XEN_, where the result is one."""
-        if self.result is None or not -LAST_ERRNO <= self.result < 0 or -self.result not in errno.ERRNOS:
+        if self.result is None or -self.result not in errno.ERRNOS:
             return None
         return errno.name(self.result)
 
@@ -100,23 +97,27 @@ class PortEvent(Event):
 
 
 @dataclass(slots=True)
-class Upcall(Event):
+class Entry(Event):
+    """The guest's kernel is entered at `handler` (0: it has none); `rip` is where it or its user mode was."""
+
+    rip: int
+    handler: int
+
+
+@dataclass(slots=True)
+class Upcall(Entry):
     """The guest's event callback is entered. `latency` is the time since the event that asked for it, in ticks."""
 
     kind: ClassVar[str] = "upcall"
-    rip: int
-    handler: int
     latency: int
     kernel_mode: bool
 
 
 @dataclass(slots=True)
-class GuestException(Event):
-    """An exception goes to the guest's handler (0: it has none). `software`: by `int n`."""
+class GuestException(Entry):
+    """An exception goes to the guest's handler. `software`: by `int n`."""
 
     kind: ClassVar[str] = "exception"
-    rip: int
-    handler: int
     vector: int
     error_code: int
     address: int  # of a page fault
@@ -125,21 +126,17 @@ class GuestException(Event):
 
 
 @dataclass(slots=True)
-class SystemCall(Event):
+class SystemCall(Entry):
     """`syscall` in guest user mode goes to the guest's kernel (handler 0: to its #UD)."""
 
     kind: ClassVar[str] = "syscall"
-    rip: int
-    handler: int
 
 
 @dataclass(slots=True)
-class Failsafe(Event):
+class Failsafe(Entry):
     """A data segment can not be loaded: the guest's failsafe callback is entered."""
 
     kind: ClassVar[str] = "failsafe"
-    rip: int
-    handler: int
 
 
 @dataclass(slots=True)

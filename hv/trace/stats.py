@@ -102,7 +102,7 @@ class Statistics:
                 self.calls[name].slept += event.ticks - since
 
     def _exception(self, event: GuestException) -> None:
-        self._count(event.domain, decode.entry_text(event.vector, 0, 0, event.software).split(" error")[0])
+        self._count(event.domain, decode.exception_name(event.vector, event.software))
 
     def _system_call(self, event: SystemCall) -> None:
         self._count(event.domain, "system call")

@@ -27,10 +27,6 @@ def _named(module: Any, prefix: str) -> Meaning:
     return lambda value: names.get(value, words.number(value))
 
 
-def _signed_status(value: int) -> str:
-    return words.number(value) if value >= 0 else _GNTST(value)
-
-
 _GNTST = _named(grant_table, "GNTST_")
 MEANINGS: dict[tuple[str, str], Meaning] = {  # (structure or *, field) -> text of its value
     ("*", "dom"): words.domid,

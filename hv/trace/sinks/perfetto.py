@@ -23,8 +23,9 @@ from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb  # type: ign
 
 from hv.trace import decode, decoders
 from hv.trace.events import (
+    TICKS_PER_NS,
+    Entry,
     Event,
-    Failsafe,
     GuestException,
     Hypercall,
     Iret,
@@ -32,7 +33,6 @@ from hv.trace.events import (
     PageTable,
     PortEvent,
     Runstate,
-    SystemCall,
     TimerFired,
     Upcall,
 )
@@ -41,7 +41,6 @@ BEGIN, END, INSTANT = pb.TrackEvent.TYPE_SLICE_BEGIN, pb.TrackEvent.TYPE_SLICE_E
 SEQUENCE = 1
 REMEMBERED = 4096  # flows that may still go on
 MOST_WAITING = 64  # events of one upcall
-ENTRIES = (Upcall, GuestException, SystemCall, Failsafe)
 WITHIN = (PortEvent, PageTable, Note)  # do not end the slice of the call that they happen in
 
 
@@ -170,7 +169,7 @@ class Sink:
             self._call(event, track)
         elif isinstance(event, PortEvent):
             self._port_event(event, track)
-        elif isinstance(event, ENTRIES):
+        elif isinstance(event, Entry):
             self._entry(event, track)
         elif isinstance(event, Iret):
             self._iret(event, track)
@@ -189,7 +188,7 @@ class Sink:
         if event.op == "EVTCHNOP_send" and event.result == 0:
             packet.track_event.flow_ids.append(self._flows.start(event))
         self._packet(packet)
-        self._calls.append((track, event.ns + event.duration // 4))
+        self._calls.append((track, event.ns + event.duration // TICKS_PER_NS))
         if event.inside:
             self._close_calls(keep=1)
 
@@ -256,7 +255,7 @@ def _name(event: Event) -> str:
     if isinstance(event, Hypercall):
         return event.name if event.op is None else f"{event.name} {event.op}"
     if isinstance(event, GuestException):
-        return decode.entry_text(event.vector, 0, 0, event.software).split(" error")[0]
+        return decode.exception_name(event.vector, event.software)
     if isinstance(event, Note):
         return f"{event.source} {event.what}"
     if isinstance(event, TimerFired):

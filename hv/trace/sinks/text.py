@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from hv.trace import decoders
-from hv.trace.events import Event, Failsafe, GuestException, Iret, SystemCall, TimerFired, Upcall
+from hv.trace.events import Entry, Event, Iret, TimerFired
 
-BREAKS = (Upcall, GuestException, SystemCall, Failsafe, Iret)  # the guest goes on: nothing is under way any more
+BREAKS = (Entry, Iret)  # the guest goes on: nothing is under way any more
 DEEPEST = 6
 
 
