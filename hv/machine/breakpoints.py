@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hv.abi import vectors
 from hv.abi.event_channel import EVTCHN_FIFO_NR_CHANNELS
 from hv.abi.hypercalls import BY_NAME
+from hv.abi.rows import Hypercall
 from hv.engine.machine import POINTS
 from hv.errors import ConditionError, ConfigError
 from hv.machine.stops import (
@@ -29,6 +30,7 @@ from hv.machine.stops import (
     ExceptionHit,
     Hit,
     HostHit,
+    HypercallHit,
     ReturnHit,
     Stepped,
     Stop,
@@ -105,9 +107,7 @@ class Breakpoints:
     def at(self, place: int | str, domain: Domain | None = None, **options: Any) -> Breakpoint:
         """Before the instruction at a virtual address, or at a symbol's."""
         address = self._address(place, domain)
-        name = self._of(domain).symbols.name(address) if self._machine.domains else None
-        text = f"address {address:#x}" + (f" <{name}>" if name else "")
-        return self._add(("address",), address, address, domain, text, **options)
+        return self._add(("address",), address, address, domain, f"address {self._named(address, domain)}", **options)
 
     def hypercall(
         self,
@@ -128,8 +128,7 @@ class Breakpoints:
         text = f"hypercall {name}{f'.{operation}' if operation else ''}{' after' if after else ''}"
         made = self._add(("return" if after else "call",), row.number, row.number, domain, text, **options)
         if found:
-            at = next(i for i, argument in enumerate(row.arguments) if argument.kind == "op")
-            made.condition = _with_operation(made.condition, at, found[0].number)
+            made.condition = _with_operation(made.condition, row, found[0].number)
         return made
 
     def event(self, port: int | None = None, domain: Domain | None = None, **options: Any) -> Breakpoint:
@@ -164,8 +163,7 @@ class Breakpoints:
             raise ConfigError(f"{access!r} is no access: choose write, read or access")
         if not 0 < length <= LONGEST_WATCH or address + length - 1 > LAST_ADDRESS:
             raise ConfigError(f"{length} bytes cannot be watched there: choose 1 to {LONGEST_WATCH}")
-        name = self._of(domain).symbols.name(address) if self._machine.domains else None
-        text = f"{access} of {length} bytes at {address:#x}" + (f" <{name}>" if name else "")
+        text = f"{access} of {length} bytes at {self._named(address, domain)}"
         made = self._add(ACCESSES[access], address, address + length - 1, domain, text, **options)
         made.seen = self._memory(made, self._of(domain), 0)
         return made
@@ -226,6 +224,11 @@ class Breakpoints:
         if not 0 <= address <= LAST_ADDRESS:
             raise ConfigError(f"{address:#x} is no address")
         return address
+
+    def _named(self, address: int, domain: Domain | None) -> str:
+        """An address, with its symbol where the machine has a domain already."""
+        name = self._of(domain).symbols.name(address) if self._machine.domains else None
+        return f"{address:#x}" + (f" <{name}>" if name else "")
 
     # --- changing them
 
@@ -300,7 +303,7 @@ class Breakpoints:
             if breakpoint.condition is not None and not breakpoint.condition(hit):
                 return None
         except ConditionError as error:
-            hit = _with_note(hit, f"the condition cannot be decided: {error}")
+            hit = replace(hit, note=f"the condition cannot be decided: {error}")
         breakpoint.hits += 1
         if breakpoint.callback is not None and breakpoint.callback(hit) is not True:
             return None
@@ -329,18 +332,12 @@ class Breakpoints:
         )
 
 
-def _with_operation(condition: Condition | None, at: int, operation: int) -> Condition:
+def _with_operation(condition: Condition | None, row: Hypercall, operation: int) -> Condition:
     def holds(hit: Hit) -> bool:
-        assert isinstance(hit, (CallHit, ReturnHit))
-        return hit.args[at] & 0xFFFFFFFF == operation and (condition is None or condition(hit))
+        assert isinstance(hit, HypercallHit)
+        return row.operation_number(hit.args) == operation and (condition is None or condition(hit))
 
     return holds
-
-
-def _with_note(hit: Hit, note: str) -> Hit:
-    from dataclasses import replace
-
-    return replace(hit, note=note)
 
 
 def _target(domain: Domain, port: int) -> str:

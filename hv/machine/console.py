@@ -51,7 +51,7 @@ class Console:
     def ring_output(self, data: bytes) -> None:
         """Output by the ring: what is still held from console_io was meant for the log only."""
         self._domain.machine.trace.note(self._domain.domid, "console", "output", data)
-        self.release_held(to_console=self._held_long_enough())
+        self._release_held(to_console=self._held_long_enough())
         self.write(data)
 
     def hypervisor_output(self, data: bytes, now_ns: int) -> None:
@@ -68,12 +68,16 @@ class Console:
     def look_at_held(self, *, idle: bool = False) -> None:
         """Make held output the console's where its time is over, or where nothing else can happen."""
         if self._held and (idle or self._held_long_enough()):
-            self.release_held(to_console=True)
+            self._release_held(to_console=True)
 
     def _held_long_enough(self) -> bool:
         return self._held_since is not None and self._domain.machine.now_ns - self._held_since > HOLD_NS
 
-    def release_held(self, *, to_console: bool) -> None:
+    def end(self) -> None:
+        """The guest is gone: what is still held becomes the console's, unless the guest has used its ring."""
+        self._release_held(to_console=self.backend is None or not self.backend.used)
+
+    def _release_held(self, *, to_console: bool) -> None:
         held, self._held = bytes(self._held), bytearray()
         if held and to_console:
             self.write(held)

@@ -346,7 +346,7 @@ class Domain:
         action = self.config.actions[kind]
         if action.startswith("coredump-"):
             self._dump()
-        self.console.release_held(to_console=self.console.backend is None or not self.console.backend.used)
+        self.console.end()
         again = action.endswith("restart") and reboot_allowed
         if action in ("preserve", "rename-restart"):
             self._ending, self.preserved = ending, True
@@ -386,7 +386,7 @@ class Domain:
             self.guest.shut_down(sched.SHUTDOWN_poweroff)
             if self.console.backend is not None:
                 self.console.backend.service()
-            self.console.release_held(to_console=self.console.backend is None or not self.console.backend.used)
+            self.console.end()
             self._detach()
             self._ending = ("destroyed", EXIT_OK)
             self.devices.close()

@@ -106,11 +106,21 @@ class AddressHit(Hit):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallHit(Hit):
-    """A hypercall is about to be made; `element` is its place in the multicall that is, counted from 1, or 0."""
+class HypercallHit(Hit):
+    """About a hypercall, or an element of a multicall: its number and its six registers."""
 
     number: int
     args: tuple[int, ...]
+
+    @property
+    def called(self) -> dict[str, int]:
+        return {"number": self.number, **{f"arg{i}": value for i, value in enumerate(self.args, 1)}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallHit(HypercallHit):
+    """A hypercall is about to be made; `element` is its place in the multicall that is, counted from 1, or 0."""
+
     element: int
 
     @property
@@ -120,15 +130,13 @@ class CallHit(Hit):
 
     @property
     def names(self) -> dict[str, int]:
-        return {"number": self.number, **{f"arg{i}": value for i, value in enumerate(self.args, 1)}}
+        return self.called
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReturnHit(Hit):
+class ReturnHit(HypercallHit):
     """A hypercall, or an element of a multicall, has its result. The machine stops once the guest goes on."""
 
-    number: int
-    args: tuple[int, ...]
     result: int
 
     @property
@@ -137,8 +145,7 @@ class ReturnHit(Hit):
 
     @property
     def names(self) -> dict[str, int]:
-        arguments = {f"arg{i}": value for i, value in enumerate(self.args, 1)}
-        return {"number": self.number, "result": self.result, **arguments}
+        return {"result": self.result, **self.called}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,10 +124,7 @@ def _guest_areas(domain: PvDomain) -> list[Key]:
         *(Key(f"{path}/control/{name}", "", own) for name in _OWN_CONTROLS),
         Key(f"{path}/control/platform-feature-multiprocessor-suspend", "1", readable),
         Key(f"{path}/control/platform-feature-xs_reset_watches", "1", readable),
-        *(
-            Key(f"{path}/{name}", "", own)
-            for name in ("data", "drivers", "feature", "attr", "error")
-        ),
+        *(Key(f"{path}/{name}", "", own) for name in _OWN_AREAS),
     ]
 
 
