@@ -98,6 +98,7 @@ def _library() -> ctypes.CDLL:
     library.slirp_cleanup.argtypes = (_POINTER,)
     library.slirp_input.argtypes = (_POINTER, ctypes.c_char_p, _INT)
     library.slirp_pollfds_fill.argtypes = (_POINTER, ctypes.POINTER(ctypes.c_uint32), _ADD_POLL, _POINTER)
+    library.slirp_add_hostfwd.argtypes = (_POINTER, _INT, _ADDRESS, _INT, _ADDRESS, _INT)
     library.slirp_pollfds_poll.argtypes = (_POINTER, _INT, _GET_EVENTS, _POINTER)
     return library
 
@@ -110,6 +111,7 @@ class Slirp:
         self._send = send
         self._error: BaseException | None = None
         self._descriptors: list[tuple[int, int]] = []
+        self._listening = 0
         self._epoll = select.epoll()
         config = Config(version=1, in_enabled=True, vhostname=b"hv")
         for name, value in (("vnetwork", network), ("vhost", host), ("vdhcp_start", dhcp), ("vnameserver", dns)):
@@ -136,6 +138,15 @@ class Slirp:
         self._library.slirp_input(self._stack, frame, len(frame))
         self._raise()
 
+    def forward(self, udp: bool, host: tuple[bytes, int], guest: tuple[bytes, int]) -> bool:
+        """Listen at an address of the host's, and pass what comes on to a guest's; False where it can not be had."""
+        (here, port), (there, inside) = host, guest
+        addresses = (_ADDRESS.from_buffer_copy(address) for address in (here, there))
+        if self._library.slirp_add_hostfwd(self._stack, udp, next(addresses), port, next(addresses), inside):
+            return False
+        self._listening += 1
+        return True
+
     def fileno(self) -> int:
         """A descriptor that can be read when `poll` has something to do."""
         self._fill()
@@ -145,7 +156,7 @@ class Slirp:
     def busy(self) -> bool:
         """Whether it has any connection."""
         self._fill()
-        return bool(self._descriptors)
+        return len(self._descriptors) > self._listening
 
     def poll(self) -> None:
         """Move data between the host's sockets and the guests, without waiting."""

@@ -41,6 +41,12 @@ OPTIONS = (
         metavar="HOST:PORT",
         help="Let guests on xenbr0 reach a server through a gateway; one on 127.0.0.1 is at 10.0.2.2 for them.",
     ),
+    click.option(
+        "--net-forward",
+        multiple=True,
+        metavar="PORT-[GUEST]:PORT",
+        help="Let a port of the host's loopback lead to a guest on xenbr0, as QEMU's hostfwd: 2222-:22.",
+    ),
     click.option("--list", "list_domains", is_flag=True, help="At the end, print a table of the domains, as xl list."),
     click.option("--grants", is_flag=True, help="At the end, print what each guest has granted to others, and mapped."),
     click.option("--events", is_flag=True, help="At the end, print each guest's table of event channels."),
@@ -85,6 +91,7 @@ def boot(
     pcap: str | None,
     gateway: tuple[str, ...],
     net_allow: tuple[str, ...],
+    net_forward: tuple[str, ...],
     list_domains: bool,
     grants: bool,
     events: bool,
@@ -111,7 +118,8 @@ def boot(
     routes = consoles.parse(console)
     source = _standard_input() if keyboard else None
     at_terminal = source is not None and os.isatty(source)
-    clock = options.clock or ("paced" if at_terminal or gateway or net_allow else "virtual")
+    out = [DEFAULT_BRIDGE] if net_allow or net_forward else []
+    clock = options.clock or ("paced" if at_terminal or gateway or out else "virtual")
     with Machine(clock=clock) as machine, _store_socket(machine, store):
         prepare(machine)
         _connect_log(machine, options)
@@ -120,8 +128,8 @@ def boot(
         machine.warning_listeners.append(lambda sentence: print(f"hv: {sentence}", file=sys.stderr))
         if pcap is not None:
             machine.network.capture(pcap)
-        for bridge in dict.fromkeys([*gateway, *([DEFAULT_BRIDGE] if net_allow else [])]):
-            machine.network.gateway(bridge, net_allow if bridge == DEFAULT_BRIDGE else ())
+        for bridge in dict.fromkeys([*gateway, *out]):
+            machine.network.gateway(bridge, *((net_allow, net_forward) if bridge == DEFAULT_BRIDGE else ()))
         created = [
             domain
             for image in images

@@ -47,9 +47,14 @@ class Network:
         for switch in self._switches.values():
             switch.taps.append(capture.frame)
 
-    def gateway(self, bridge: str = DEFAULT_BRIDGE, allow: Iterable[str] = ()) -> Gateway:
-        """DHCP and ping on a switch, and the servers that `allow` names ("127.0.0.1:8080"). Needs libslirp0."""
-        gateway = Gateway(self.switch(bridge), allow)
+    def gateway(
+        self, bridge: str = DEFAULT_BRIDGE, allow: Iterable[str] = (), forward: Iterable[str] = ()
+    ) -> Gateway:
+        """DHCP and ping on a switch, the servers that `allow` names, and ports of the host's that lead to guests.
+
+        `allow` has items like "127.0.0.1:8080", `forward` like "2222-:22". Needs libslirp0. ConfigError.
+        """
+        gateway = Gateway(self.switch(bridge), allow, forward)
         self._gateways.append(gateway)
         gateway.on_traffic = lambda: self._look_later(gateway)
         self._machine.inputs.append(gateway)

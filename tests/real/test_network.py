@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import random
+import socket
 import socketserver
 import struct
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,10 +190,38 @@ def test_servers_are_reached_only_when_allowed(linux_cloud: Path, busybox: bytes
         assert "1 packets received" in guest("ping -c 1 10.0.2.2")
         reply = guest(f"nc 10.0.2.2 {named.port} < /dev/null | md5sum")
         assert reply.split()[0] == hashlib.md5(b"a word of the host\n" * 10000).hexdigest()
-        for target, port in (("10.0.2.2", other.port), ("127.0.0.1", other.port), ("192.0.2.1", named.port)):
-            assert guest(f"nc -w 1 {target} {port} < /dev/null 2> /dev/null | wc -c") == "0"
+        assert guest(f"nc -w 1 127.0.0.1 {other.port} < /dev/null 2> /dev/null | wc -c") == "0"
+        for target, port in (("10.0.2.2", other.port), ("192.0.2.1", named.port)):
+            before = machine.now_ns
+            assert "refused" in guest(f"nc {target} {port} < /dev/null 2>&1")
+            assert machine.now_ns - before < 900_000_000  # at once: nobody waits for a second SYN
+        assert "refused" in guest("nslookup -type=a a.test 10.0.2.3 2>&1")
         assert "0 packets received" in guest("ping -c 1 -W 1 192.0.2.1")
         assert (named.visitors, other.visitors) == (1, 0)
         assert gateway.refused > 0
         named.shutdown()
         other.shutdown()
+
+
+@pytest.mark.usefixtures("libslirp")
+def test_a_forwarded_port_leads_to_a_guest(linux_cloud: Path, busybox: bytes) -> None:
+    """The host's own client reads what a guest serves; the guest has learned its address by DHCP."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with hv.Machine(clock="paced") as machine:
+        machine.network.gateway(forward=[f"{port}-:80"])
+        guest = Linux(machine, linux_cloud, busybox, vifs=[""]).ready()
+        guest("ip link set eth0 up; udhcpc -i eth0 -n -q -s /bin/true; ip addr add 10.0.2.15/24 dev eth0")
+        guest("echo a word of the guest > /tmp/word; httpd -h /tmp")
+        read: list[bytes] = []
+
+        def fetch() -> None:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/word", timeout=30) as answer:
+                read.append(answer.read())
+
+        client = threading.Thread(target=fetch)
+        client.start()
+        while client.is_alive():
+            machine.run(until_ns=machine.now_ns + 50_000_000)
+        client.join()
+    assert read == [b"a word of the guest\n"]

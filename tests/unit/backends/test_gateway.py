@@ -11,12 +11,13 @@ import pytest
 from test_packet import model
 
 import hv
+from hv.backends.forward import parse
 from hv.backends.gateway import Gateway, allowed
 from hv.backends.packet import Packet
 from hv.backends.switch import Switch
 
 pytestmark = pytest.mark.usefixtures("libslirp")
-GUEST, GATEWAY, DNS = (bytes((10, 0, 2, last)) for last in (15, 2, 3))
+GUEST, OTHER, GATEWAY, DNS = (bytes((10, 0, 2, last)) for last in (15, 16, 2, 3))
 ELSEWHERE = bytes((8, 8, 8, 8))
 MAC = bytes.fromhex("00163e000001")
 
@@ -31,8 +32,8 @@ def ports(target: int, payload: bytes = b"", source: int = 4000) -> bytes:
     return struct.pack(">HHHH", source, target, 8 + len(payload), 0) + payload
 
 
-def segment(target: int, sequence: int, ack: int, flags: int, payload: bytes = b"") -> bytes:
-    body = struct.pack(">HHIIBBHHH", 4000, target, sequence, ack, 0x50, flags, 8192, 0, 0) + payload
+def segment(target: int, sequence: int, ack: int, flags: int, payload: bytes = b"", source: int = 4000) -> bytes:
+    body = struct.pack(">HHIIBBHHH", source, target, sequence, ack, 0x50, flags, 8192, 0, 0) + payload
     pseudo = GUEST + GATEWAY + struct.pack(">BBH", 0, 6, len(body))
     return body[:16] + struct.pack(">H", model(pseudo + body)) + body[18:]
 
@@ -62,12 +63,28 @@ PASSES = {
     "short": (b"\xff" * 6 + MAC + b"\x08\0\x45", False),
     "header without end": (frame(6, GATEWAY, b"")[:14] + b"\x4f" + frame(6, GATEWAY, b"")[15:], False),
     "nothing": (b"", False),
+    "not for the gateway": (b"\2" * 6 + frame(6, GATEWAY, segment(8080, 0, 0, 2))[6:], False),
+    "from a forwarded port": (frame(6, GATEWAY, segment(9999, 1, 1, 0x10, source=22)), True),
+    "its reset": (frame(6, GATEWAY, segment(9999, 1, 1, 4, source=22)), True),
+    "its answer to a connection": (frame(6, GATEWAY, segment(9999, 1, 1, 0x12, source=22)), True),
+    "a connection from a forwarded port": (frame(6, GATEWAY, segment(9999, 1, 1, 2, source=22)), False),
+    "a connection from it to a server": (frame(6, GATEWAY, segment(8080, 1, 1, 2, source=22)), True),
+    "half a header from it": (frame(6, GATEWAY, segment(9999, 1, 1, 2, source=22)[:12]), False),
+    "another guest, the same port": (frame(6, GATEWAY, segment(9999, 1, 1, 0x10, source=22), source=OTHER), False),
+    "udp from a forwarded port, unasked": (frame(17, GATEWAY, ports(9999, source=53)), False),
+    "udp from the tcp one": (frame(17, GATEWAY, ports(9999, source=22)), False),
 }
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
-    gateway = Gateway(Switch("s"), ["127.0.0.1:8080", "192.0.2.1:25"])
+    forward = [f"{free_port()}-:22", f"udp::{free_port()}-:53"]
+    gateway = Gateway(Switch("s"), ["127.0.0.1:8080", "192.0.2.1:25"], forward)
     yield gateway
     gateway.close()
 
@@ -97,11 +114,11 @@ def test_no_servers(text: str) -> None:
 class Guest:
     """A guest's stack, as much as the tests need of it."""
 
-    def __init__(self, *allow: str) -> None:
+    def __init__(self, *allow: str, forward: tuple[str, ...] = ()) -> None:
         self.switch = Switch("s")
         self.got: list[bytes] = []
         self.switch.plug(self)
-        self.gateway = Gateway(self.switch, allow)
+        self.gateway = Gateway(self.switch, allow, forward)
 
     def deliver(self, packet: Packet) -> None:
         data = packet.data
@@ -164,6 +181,8 @@ def test_tcp_server(allow: bool) -> None:
             guest.gateway.poll()
             with pytest.raises(TimeoutError):
                 server.accept()
+            answer = guest.wait(6)
+            assert struct.unpack_from(">II", answer, 4) == (0, 101) and answer[13] == 0x14  # reset: refused
             assert guest.got == [] and guest.gateway.refused == 1
             guest.gateway.close()
             return
@@ -183,3 +202,138 @@ def test_tcp_server(allow: bool) -> None:
                 pass
             assert answer[20:] == b"world"
         guest.gateway.close()
+
+
+# --- what is refused is answered
+
+
+def unreachable(code: int) -> tuple[int, int]:
+    return 3, code
+
+
+REFUSALS = {
+    "tcp": (PASSES["another port"][0], "reset"),
+    "tcp elsewhere": (PASSES["the same port elsewhere"][0], "reset"),
+    "tcp to the host's loopback": (PASSES["loopback itself"][0], None),  # no address of a cable
+    "an unknown connection": (frame(6, GATEWAY, segment(8081, 5, 77, 0x10, b"x")), "reset at 77"),
+    "a reset": (frame(6, GATEWAY, segment(8081, 5, 77, 0x04)), None),
+    "dns": (PASSES["dns"][0], unreachable(3)),
+    "dns elsewhere": (frame(17, ELSEWHERE, ports(53, b"question")), unreachable(3)),
+    "tftp": (PASSES["tftp"][0], unreachable(3)),
+    "ping elsewhere": (PASSES["ping elsewhere"][0], unreachable(13)),
+    "another protocol": (PASSES["another protocol"][0], unreachable(13)),
+    "icmp redirect": (PASSES["icmp redirect"][0], None),
+    "an unreachable": (frame(1, GATEWAY, b"\x03\x03" + bytes(30)), None),
+    "a first fragment": (PASSES["a first fragment"][0], None),
+    "a later fragment": (PASSES["a later fragment"][0], None),
+    "to everybody": (frame(17, b"\xff" * 4, ports(5000)), None),
+    "to the subnet": (frame(17, bytes((10, 0, 2, 255)), ports(5000)), None),
+    "to a group": (frame(17, bytes((224, 0, 0, 251)), ports(5353)), None),
+    "from nobody": (frame(17, ELSEWHERE, ports(53), source=bytes(4)), None),
+    "from a group": (frame(17, ELSEWHERE, ports(53), source=bytes((224, 0, 0, 1))), None),
+    "half a header": (frame(6, ELSEWHERE, segment(80, 0, 0, 2)[:12]), None),
+    "not for the gateway": (PASSES["not for the gateway"][0], None),
+    "ipv6": (PASSES["ipv6"][0], None),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusal(name: str) -> None:
+    """A reset or an ICMP error from whom the packet was for; its checksums are right; or nothing."""
+    sent, expected = REFUSALS[name]
+    guest = Guest("127.0.0.1:8080")
+    guest.send(sent)
+    guest.gateway.close()
+    assert guest.gateway.refused == 1
+    if expected is None:
+        assert guest.got == []
+        return
+    (answer,) = guest.got
+    assert (answer[:6], answer[6:12]) == (sent[6:12], sent[:6])
+    assert (answer[26:30], answer[30:34]) == (sent[30:34], sent[26:30])
+    assert model(answer[14:34]) == 0 and len(answer) <= len(sent) + 28
+    body = answer[34:]
+    if isinstance(expected, tuple):
+        assert tuple(body[:2]) == expected and model(body) == 0
+        assert body[8:] == sent[14 : 14 + len(body) - 8]
+        return
+    assert body[:4] == sent[36:38] + sent[34:36]
+    assert model(answer[26:34] + struct.pack(">BBH", 0, 6, len(body)) + body) == 0
+    assert (body[13], body[4:8]) == ((4, struct.pack(">I", 77)) if "at 77" in expected else (0x14, bytes(4)))
+
+
+# --- forwarded ports
+
+NO_FORWARDS = ["", "22", "2222:22", "-:22", "0-:22", "2222-:0", "70000-:22", "icmp::1-:2", "1.2.3:22-:22", "tcp:x:1-:2"]
+
+
+@pytest.mark.parametrize("text", NO_FORWARDS)
+def test_no_forwards(text: str) -> None:
+    with pytest.raises(hv.ConfigError):
+        Gateway(Switch("s"), (), [text])
+
+
+def test_a_port_in_use_is_no_forward() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(hv.ConfigError, match="can not listen"):
+        Gateway(Switch("s"), (), [f"{server.getsockname()[1]}-:22"])
+
+
+FORWARDS = [
+    ("2222-:22", 6, ("127.0.0.1", 2222), ("10.0.2.15", 22)),
+    ("udp:2222-10.0.2.16:22", 17, ("127.0.0.1", 2222), ("10.0.2.16", 22)),
+    ("tcp:0.0.0.0:80-:8080", 6, ("0.0.0.0", 80), ("10.0.2.15", 8080)),
+    ("tcp::80-:8080", 6, ("127.0.0.1", 80), ("10.0.2.15", 8080)),
+]
+
+
+@pytest.mark.parametrize(("text", "protocol", "host", "inside"), FORWARDS)
+def test_forward_syntax(text: str, protocol: int, host: tuple[str, int], inside: tuple[str, int]) -> None:
+    one = parse(text, GUEST)
+    assert one.protocol == protocol
+    assert [(socket.inet_ntoa(where), port) for where, port in (one.host, one.guest)] == [host, inside]
+
+
+def test_tcp_forward() -> None:
+    """A client on the host's loopback reaches a guest's port; the guest can open nothing through it."""
+    port = free_port()
+    guest = Guest(forward=(f"{port}-:22",))
+    assert not guest.gateway.busy
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        asked = guest.wait(6)
+        source, target, sequence = struct.unpack_from(">HHI", asked)
+        assert (target, asked[13]) == (22, 2)
+        guest.send(frame(6, GATEWAY, segment(source, 500, sequence + 1, 0x12, source=22)))
+        guest.send(frame(6, GATEWAY, segment(source, 501, sequence + 1, 0x18, b"hello", source=22)))
+        client.settimeout(10)
+        guest.gateway.poll()
+        assert client.recv(100) == b"hello"
+        client.sendall(b"world")
+        while not (answer := guest.wait(6))[20:]:
+            pass
+        assert answer[20:] == b"world"
+    guest.gateway.close()
+
+
+def test_udp_forward() -> None:
+    """A guest may answer who has sent to it, and nobody else on the host."""
+    port = free_port()
+    guest = Guest(forward=(f"udp::{port}-:53",))
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        other.bind(("127.0.0.1", 0))
+        client.bind(("127.0.0.1", 0))
+        client.sendto(b"question", ("127.0.0.1", port))
+        asked = guest.wait(17)
+        assert asked[8:] == b"question"
+        (source,) = struct.unpack_from(">H", asked)
+        for target in (other.getsockname()[1], source):
+            guest.send(frame(17, GATEWAY, ports(target, b"answer", source=53)))
+        assert guest.gateway.refused == 1
+        for one in (client, other):
+            one.settimeout(10 if one is client else 0.1)
+        assert client.recv(100) == b"answer"
+        with pytest.raises(TimeoutError):
+            other.recv(100)
+    guest.gateway.close()
