@@ -9,6 +9,9 @@ cdef extern from * nogil:
     """
     const int64_t COLD, PREEMPTED
 
+cdef enum:
+    BATCH = 4096             # elements of one call, before it is made again with the rest
+
 # A hot handler may change its arguments and return PREEMPTED: the call is then made again with them.
 ctypedef int64_t (*hot_t)(vcpu_t *v, uint64_t *args) noexcept nogil
 
