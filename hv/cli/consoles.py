@@ -28,8 +28,9 @@ def parse(options: tuple[str, ...]) -> dict[str, str]:
         if name in routes:
             raise ConfigError(f"--console {name} is there twice: each console has one place")
         routes[name] = target
-    if list(routes.values()).count(STDIO) > 1:
-        raise ConfigError(f"--console: only one console can have {STDIO}")
+    for target in routes.values():
+        if list(routes.values()).count(target) > 1:
+            raise ConfigError(f"--console: only one console can have {target}")
     return routes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any, BinaryIO
 import click
 
 from hv.errors import ConfigError
+
+SETTING = re.compile(r"[a-z][._0-9a-z]*\s*\+?=")
 
 
 @dataclass(slots=True)
@@ -33,8 +36,15 @@ class GuestOptions:
     def creation(self) -> dict[str, Any]:
         """What `Machine.create` takes; None is what the image, its xl.cfg file or the default says."""
         names = ("memory", "vcpus", "cmdline", "ramdisk", "name", "max_event_channels")
-        several = {"pirqs": self.pirq, "disks": self.disk, "vifs": self.vif}
-        return {**{name: getattr(self, name) for name in names}, **{key: row or None for key, row in several.items()}}
+        return {**{name: getattr(self, name) for name in names}, "pirqs": self.pirq or None}
+
+    def settings(self) -> list[str]:
+        """Devices by options come on top of those of a file, as lines of xl.cfg behind it."""
+        return [
+            f"{name} += ['{escaped(spec)}']"
+            for name, specs in (("disk", self.disk), ("vif", self.vif))
+            for spec in specs
+        ]
 
     def open_log(self) -> BinaryIO | None:
         """The hypervisor log's file; None is stderr."""
@@ -44,6 +54,24 @@ class GuestOptions:
             return Path(self.hypervisor_log).open("wb", buffering=0)
         except OSError as error:
             raise ConfigError(f"{self.hypervisor_log}: cannot be written: {error.strerror}") from None
+
+
+def escaped(text: str) -> str:
+    """For a string of xl.cfg in single quotes."""
+    return text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+
+
+def with_settings(words: tuple[str, ...], options: GuestOptions) -> list[tuple[str, list[str]]]:
+    """IMAGE KEY=VALUE… IMAGE…, as xl's own command line has it: (image, lines of xl.cfg) of each domain."""
+    described: list[tuple[str, list[str]]] = []
+    for word in words:
+        if not SETTING.match(word) or Path(word).exists():
+            described.append((word, options.settings()))
+        elif described:
+            described[-1][1].append(word)
+        else:
+            raise ConfigError(f"{word!r} stands before any IMAGE: write hv run IMAGE {word}")
+    return described
 
 
 OPTIONS = (
@@ -76,9 +104,14 @@ OPTIONS = (
         help="A physical interrupt: 9, 9:level, 9:edge,every=1ms,count=3 (default: what a bundled guest is made for).",
     ),
     click.option(
-        "--disk", multiple=True, metavar="SPEC", help="A disk, as in xl.cfg: root.img,raw,xvda,rw (docs/devices.md)."
+        "--disk",
+        multiple=True,
+        metavar="SPEC",
+        help="One more disk, as in xl.cfg: root.img,raw,xvda,rw (docs/devices.md).",
     ),
-    click.option("--vif", multiple=True, metavar="SPEC", help="A network interface, as in xl.cfg: bridge=lan, or ''."),
+    click.option(
+        "--vif", multiple=True, metavar="SPEC", help="One more network interface, as in xl.cfg: bridge=lan, or ''."
+    ),
     click.option(
         "--clock",
         type=click.Choice(["virtual", "paced", "host"]),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hv.cli import exit_codes
-from hv.cli.options import GuestOptions, guest_options
+from hv.cli.options import GuestOptions, guest_options, with_settings
 from hv.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 OPTIONS = (
-    click.argument("images", nargs=-1, required=True, metavar="IMAGE..."),
+    click.argument("images", nargs=-1, required=True, metavar="IMAGE [KEY=VALUE]..."),
     click.option(
         "--core",
         metavar="FILE",
@@ -73,6 +73,7 @@ Examples:
   hv run vcpus --vcpus 8                         with 8 virtual CPUs instead of the 64 it is made for
   hv run crash --core crash.core                 and then: gdb IMAGE crash.core
   hv run web.cfg db.cfg --console db=db.log      xl.cfg(5) files; kill -USR1 prints a table of the domains
+  hv run web.cfg memory=512 db.cfg 'name="x"'    settings behind a file's, as with xl create
   echo ls | hv run grub-x86_64-xen.bin --timeout 5
 At a terminal every key goes to the guest; Ctrl-] leaves.
 Exit codes: 0 powered off, 2 bad usage or image, 6 crashed, 124 timeout, 125 nothing can happen any more,
@@ -80,7 +81,10 @@ Exit codes: 0 powered off, 2 bad usage or image, 6 crashed, 124 timeout, 125 not
 )
 @run_options
 def command(images: tuple[str, ...], **options: Any) -> int:
-    """Boot each IMAGE (ELF with Xen notes, bzImage, xl.cfg file or bundled guest) as a domain of one machine."""
+    """Boot each IMAGE (ELF with Xen notes, bzImage, xl.cfg file or bundled guest) as a domain of one machine.
+
+    KEY=VALUE behind an IMAGE is a line of xl.cfg that comes after those of the file; KEY+=VALUE adds to a list.
+    """
     return boot(images, **options)
 
 
@@ -113,7 +117,8 @@ def boot(
     from hv.machine.machine import Machine
     from hv.machine.network import DEFAULT_BRIDGE
 
-    if options.name and len(images) > 1:
+    described = with_settings(images, options)
+    if options.name and len(described) > 1:
         raise ConfigError("--name needs exactly one IMAGE")
     routes = consoles.parse(console)
     source = _standard_input() if keyboard else None
@@ -124,7 +129,7 @@ def boot(
         prepare(machine)
         _connect_log(machine, options)
         if core is not None:
-            machine.crash_listeners.append(_core_writer(core, several=len(images) > 1))
+            machine.crash_listeners.append(_core_writer(core, several=len(described) > 1))
         machine.warning_listeners.append(lambda sentence: print(f"hv: {sentence}", file=sys.stderr))
         if pcap is not None:
             machine.network.capture(pcap)
@@ -132,8 +137,8 @@ def boot(
             machine.network.gateway(bridge, *((net_allow, net_forward) if bridge == DEFAULT_BRIDGE else ()))
         created = [
             domain
-            for image in images
-            for domain in machine.create_together(image, **_creation(image, options, at_terminal))
+            for image, settings in described
+            for domain in machine.create_together(image, settings=settings, **_creation(image, options, at_terminal))
         ]
         typist = consoles.connect(created, routes)
         domains.show_on_signal(machine)

@@ -47,6 +47,7 @@ def _run(image: str, options: GuestOptions, log: BinaryIO | None) -> Result:
         if log is not None:
             machine.connect_log(log)
         try:
-            return run(machine, image, options.timeout, options.until, **options.creation())
+            creation = options.creation() | {"settings": options.settings()}
+            return run(machine, image, options.timeout, options.until, **creation)
         except ImageError as error:  # one bad image does not stop the others; a broken test is XTF's ERROR
             return Result("ERROR", str(error), "")

@@ -28,7 +28,8 @@ class Config:
     image: images.Image
     memory: int  # bytes
     max_memory: int
-    vcpus: int
+    vcpus: int  # all that there are
+    online_vcpus: int  # those that the guest is to use at first
     cmdline: str
     ramdisk: bytes
     max_event_channels: int
@@ -36,7 +37,8 @@ class Config:
     max_grant_version: int
     max_maptrack_frames: int
     weight: int  # its share of the processor when others want it too
-    actions: Mapping[str, str]  # what to do after "poweroff", "reboot", "watchdog", "crash"
+    cap: int  # % of the processor that it may have at most; 0 is no limit
+    actions: Mapping[str, str]  # what to do after "poweroff", "reboot", "watchdog", "crash", "soft_reset"
     disks: tuple[DiskSpec, ...]
     vifs: tuple[VifSpec, ...]
 
@@ -49,6 +51,7 @@ def configuration(
     memory: str | int = DEFAULT_MEMORY,
     max_memory: str | int | None = None,
     vcpus: int = 1,
+    max_vcpus: int | None = None,
     cmdline: str = "",
     ramdisk: str | Path | bytes = b"",
     name: str | None = None,
@@ -57,6 +60,7 @@ def configuration(
     max_grant_version: int = 2,
     max_maptrack_frames: int = DEFAULT_MAX_MAPTRACK_FRAMES,
     weight: int = DEFAULT_WEIGHT,
+    cap: int = 0,
     actions: Mapping[str, str] | None = None,
     disks: Iterable[str | DiskSpec] = (),
     vifs: Iterable[str | VifSpec] = (),
@@ -64,6 +68,11 @@ def configuration(
     """The configuration of a domain whose image is `data`; the defaults are xl's."""
     if not 1 <= vcpus <= 64:
         raise ConfigError(f"{vcpus} vCPUs are not possible: choose 1 to 64")
+    all_vcpus = vcpus if max_vcpus is None else max_vcpus
+    if not vcpus <= all_vcpus <= 64:
+        raise ConfigError(f"maxvcpus = {all_vcpus} is not possible with {vcpus} vCPUs: choose {vcpus} to 64")
+    if name is not None and (not name or not name.isprintable()):
+        raise ConfigError(f"{name!r} is no name for a domain: choose one of printable characters")
     if not FEWEST_EVENT_CHANNELS <= max_event_channels < EVTCHN_FIFO_NR_CHANNELS:
         raise ConfigError(
             f"{max_event_channels} event channels are not possible: choose {FEWEST_EVENT_CHANNELS} "
@@ -71,6 +80,8 @@ def configuration(
         )
     if not 1 <= weight <= 65535:
         raise ConfigError(f"a weight of {weight} is not possible: choose 1 to 65535")
+    if not 0 <= cap <= 100 * all_vcpus:
+        raise ConfigError(f"a cap of {cap} % is not possible: choose 1 to {100 * all_vcpus}, or 0 for none")
     if max_grant_version not in (1, 2):
         raise ConfigError(f"there are no grant tables of version {max_grant_version}: choose 1 or 2")
     if not 1 <= max_grant_frames <= LARGEST:
@@ -91,7 +102,8 @@ def configuration(
         image=images.load(data, source),
         memory=now,
         max_memory=most,
-        vcpus=vcpus,
+        vcpus=all_vcpus,
+        online_vcpus=vcpus,
         cmdline=cmdline,
         ramdisk=ramdisk,
         max_event_channels=max_event_channels,
@@ -99,6 +111,7 @@ def configuration(
         max_grant_version=max_grant_version,
         max_maptrack_frames=max_maptrack_frames,
         weight=weight,
+        cap=cap,
         actions=DEFAULT_ACTIONS | dict(actions or {}),
         disks=tuple(xl_devices.disk(disk, warn) if isinstance(disk, str) else disk for disk in disks),
         vifs=tuple(xl_devices.vif(vif, warn) if isinstance(vif, str) else vif for vif in vifs),

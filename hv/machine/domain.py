@@ -23,7 +23,7 @@ from hv.core.event_channel import EventChannels
 from hv.core.grant_table import GrantTable
 from hv.core.pirq import KINDS, NR_PIRQS, Pirqs
 from hv.core.xenstore.domain_keys import PvDomain, domain_keys
-from hv.errors import ConfigError
+from hv.errors import ConfigError, HvError
 from hv.machine.config import Config
 from hv.machine.console import Console
 from hv.machine.devices import Devices
@@ -50,6 +50,7 @@ KINDS_OF_END = {  # which of on_poweroff, on_reboot, … of xl.cfg decides what 
     sched.SHUTDOWN_reboot: "reboot",
     sched.SHUTDOWN_crash: "crash",
     sched.SHUTDOWN_watchdog: "watchdog",
+    sched.SHUTDOWN_soft_reset: "soft_reset",
 }
 
 
@@ -304,7 +305,7 @@ class Domain:
                 store_port=STORE_PORT,
                 console_ring_ref=built.console_mfn,
                 console_port=CONSOLE_PORT,
-                online_vcpus=(True,) * self.config.vcpus,
+                online_vcpus=[vcpu < self.config.online_vcpus for vcpu in range(self.config.vcpus)],
             )
         )
         for key in keys:
@@ -346,22 +347,34 @@ class Domain:
         action = self.config.actions[kind]
         if action.startswith("coredump-"):
             self._dump()
+        if action == "soft-reset":
+            self.machine.warn(f"{self.name} is destroyed: Xen resets no PV guest softly (on_{kind})")
         self.console.end()
         again = action.endswith("restart") and reboot_allowed
         if action in ("preserve", "rename-restart"):
             self._ending, self.preserved = ending, True
             if again:
-                self.machine.succeed(self)
+                self._try_again(lambda: self.machine.succeed(self))
             return
         self._detach()
-        if again:
-            self.reboots += 1
-            machine = self.machine
-            with machine.trace.as_effect_of(machine.trace.note(self.domid, "domain", "reboots", self.name.encode())):
-                self.boot()
-        else:
+        if not (again and self._try_again(self._reboot)):
             self._ending = ending
             self.devices.close()
+
+    def _reboot(self) -> None:
+        self.reboots += 1
+        machine = self.machine
+        with machine.trace.as_effect_of(machine.trace.note(self.domid, "domain", "reboots", self.name.encode())):
+            self.boot()
+
+    def _try_again(self, boot: Callable[[], None]) -> bool:
+        """A boot that fails, because others have taken the memory or the disk meanwhile, is this domain's end only."""
+        try:
+            boot()
+        except (HvError, MemoryError) as error:
+            self.machine.warn(f"{self.name} could not boot again: {error or 'the machine has no memory left'}")
+            return False
+        return True
 
     def resumed(self) -> None:
         """The toolstack lets a suspended guest go on."""

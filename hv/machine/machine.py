@@ -28,9 +28,10 @@ from hv.engine.machine import CLOCKS, Engine
 from hv.errors import ConfigError, DomainEnded, HvError, Timeout
 from hv.hypercalls.registry import Table
 from hv.machine import images as sources
-from hv.machine import interrupts, size, xl_domain
+from hv.machine import interrupts, size
 from hv.machine.breakpoints import Breakpoints
 from hv.machine.config import configuration
+from hv.machine.description import Image, resolve
 from hv.machine.domain import Domain
 from hv.machine.domain0 import Domain0
 from hv.machine.network import Network
@@ -108,11 +109,13 @@ class Machine:
 
     def create(
         self,
-        image: str | Path | bytes,
+        image: Image | Mapping[str, Any],
         *,
+        settings: Iterable[str] = (),
         memory: str | int | None = None,
         max_memory: str | int | None = None,
         vcpus: int | None = None,
+        max_vcpus: int | None = None,
         cmdline: str | None = None,
         ramdisk: str | Path | bytes | None = None,
         name: str | None = None,
@@ -121,6 +124,7 @@ class Machine:
         max_grant_version: int | None = None,
         max_maptrack_frames: int | None = None,
         weight: int | None = None,
+        cap: int | None = None,
         actions: Mapping[str, str] | None = None,
         disks: Iterable[str | DiskSpec] | None = None,
         vifs: Iterable[str | VifSpec] | None = None,
@@ -128,19 +132,18 @@ class Machine:
     ) -> Domain:
         """A new domain from an image or an xl.cfg file: a path, the name of a bundled or fetched guest, or bytes.
 
-        What is not given comes from the file, from what a bundled or fetched guest is made for, or is xl's default:
-        docs/domains.md. HvError with one sentence where it can not boot; the machine is unchanged then.
+        Instead of a file, `image` may be a mapping of xl.cfg's settings: {"kernel": "hello", "memory": 32}. `settings`
+        are further lines of xl.cfg, as behind `xl create FILE`. What is not given comes from there, from what a bundled
+        or fetched guest is made for, or is xl's default: docs/domains.md. HvError with one sentence where it can not
+        boot; the machine is unchanged then.
         """
-        given = {key: value for key, value in locals().items() if key not in ("self", "image") and value is not None}
-        data, source = (image, "image") if isinstance(image, bytes) else sources.read(image)
-        if xl_domain.looks_like_one(data):
-            settings = xl_domain.read(data, source)
-            for warning in settings.warnings:
-                self.warn(warning)
-            given = {"name": source.removesuffix(".cfg")} | settings.options | given
-            image = settings.kernel
-            data, source = sources.read(image)
-        given = sources.made_for(image) | given
+        given = {k: v for k, v in locals().items() if k not in ("self", "image", "settings") and v is not None}
+        described = resolve(image, settings)
+        for warning in described.warnings:
+            self.warn(warning)
+        given = described.options | given
+        data, source = described.data, described.source
+        given["name"] = self._free_name(given.get("name"), source)
         pirq_specs = given.pop("pirqs", ())
         hardware = {interrupt.pirq: interrupt for interrupt in map(interrupts.parse, pirq_specs)}
         config = configuration(data, source, self.warn, **given)
@@ -168,10 +171,21 @@ class Machine:
         cmdline = options.pop("cmdline", None) or ""
         domids = " ".join(str(self._last_domid + 1 + i) for i in range(count))
         stem = name or Path(image).name
+        names = [f"{stem}-{i + 1}" if name else self._free_name(None, f"{stem}-{i + 1}") for i in range(count)]
         return [
-            self.create(image, name=f"{stem}-{i + 1}", cmdline=f"{i + 1} {domids} {cmdline}".strip(), **options)
+            self.create(image, name=names[i], cmdline=f"{i + 1} {domids} {cmdline}".strip(), **options)
             for i in range(count)
         ]
+
+    def _free_name(self, name: str | None, source: str) -> str:
+        """A name that no other domain has: a given one or none, else the image's, with a number if need be."""
+        used = {domain.name for domain in self.domains if domain.preserved or not domain.ended}
+        if name is not None:
+            if name in used:
+                raise ConfigError(f'there is a domain with the name "{name}" already: choose another (name, --name)')
+            return name
+        others = (f"{source}-{number}" for number in itertools.count(2))
+        return source if source not in used else next(other for other in others if other not in used)
 
     def warn(self, sentence: str) -> None:
         """Something of a configuration that is ignored."""

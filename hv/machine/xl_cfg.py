@@ -5,7 +5,8 @@ Rules:
 1. `NAME = VALUE` or `NAME += VALUE`, ended by a line's end or `;`. A value is a quoted string, a number, or a list in
    brackets, which may go over several lines and end with a comma. `#` begins a comment.
 2. Every value is a string or a list, as in xl; who wants a number converts it.
-3. A mistake is a ConfigError with file, line and what is wrong.
+3. Of two settings of one name the later counts.
+4. A mistake is a ConfigError with file, line and what is wrong.
 
 Specification: xl.cfg(5); tools/libs/util/libxlu_cfg_l.l and libxlu_cfg_y.y of Xen 4.17 (the tokens and the grammar).
 """
@@ -13,7 +14,7 @@ Specification: xl.cfg(5); tools/libs/util/libxlu_cfg_l.l and libxlu_cfg_y.y of X
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from hv.errors import ConfigError
@@ -38,15 +39,16 @@ class Token(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """A value and the line where it stands."""
+    """A value, where it stands ("FILE:LINE"), and whether += made it."""
 
     value: Value
-    line: int
+    place: str
+    added: bool = False
 
 
-def parse(text: str, source: str) -> dict[str, Setting]:
-    """The settings of a file, in its order; `source` is its name in messages."""
-    return _Parser(list(_tokens(text, source)), source).settings()
+def parse(text: str, source: str, before: Mapping[str, Setting] | None = None) -> dict[str, Setting]:
+    """The settings of a file, in its order, behind those of `before`; `source` is its name in messages."""
+    return _Parser(list(_tokens(text, source)), source).settings(dict(before or {}))
 
 
 def _mistake(source: str, line: int, what: str) -> ConfigError:
@@ -59,7 +61,8 @@ def _tokens(text: str, source: str) -> Iterator[Token]:
         match = TOKEN.match(text, position)
         if match is None:
             word = text[position:].split(None, 1)[0][:20]
-            raise _mistake(source, line, f"{word!r} is not xl.cfg syntax: write NAME = VALUE, strings in quotes")
+            rule = "names are in lower case" if word[:1].isupper() else "write NAME = VALUE, strings in quotes"
+            raise _mistake(source, line, f"{word!r} is not xl.cfg syntax: {rule}")
         kind, found = str(match.lastgroup), match.group()
         if kind == "string":
             found = _unquoted(found, source, line)
@@ -107,8 +110,7 @@ class _Parser:
         found = "the line's end" if token.kind in ("newline", "end") else repr(token.text)
         return _mistake(self._source, token.line, f"{expected} is missing before {found}")
 
-    def settings(self) -> dict[str, Setting]:
-        result: dict[str, Setting] = {}
+    def settings(self, result: dict[str, Setting]) -> dict[str, Setting]:
         while self._next.kind != "end":
             if self._next.kind == "newline" or self._next.text == ";":
                 self._take()
@@ -128,7 +130,7 @@ class _Parser:
         value = self._value(0)
         if adds and name.text in result:
             value = self._sum(name, result[name.text].value, value)
-        result[name.text] = Setting(value, name.line)
+        result[name.text] = Setting(value, f"{self._source}:{name.line}", adds)
 
     def _sum(self, name: Token, before: Value, more: Value) -> Value:
         if isinstance(before, list) and isinstance(more, list):

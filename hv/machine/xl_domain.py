@@ -3,19 +3,26 @@
 Rules:
 
 1. Each setting that hv knows is a row of SETTINGS: its name, and the function that reads its value.
-2. What xl knows and hv does not is a warning; so is a name that nobody knows. A value that hv can not honour, where
-   ignoring it would boot another machine than the one asked for, is a ConfigError.
+2. What xl knows and hv does not is a warning (hv.machine.xl_ignored); so is a name that nobody knows. A value that hv
+   can not honour, where ignoring it would boot another machine than the one asked for, is a ConfigError.
+3. Numbers are read as xl reads them, by strtol: 0x10 and 020 are 16.
+
+Source: xl.cfg(5); tools/xl/xl_parse.c and libxlu_cfg.c of Xen 4.17.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from hv.errors import ConfigError
 from hv.machine import xl_cfg, xl_devices
-from hv.machine.xl_cfg import Setting
+from hv.machine.xl_cfg import Setting, Value
+from hv.machine.xl_ignored import NO_EFFECT
 
 ACTIONS = (
     "destroy",
@@ -24,9 +31,17 @@ ACTIONS = (
     "preserve",
     "coredump-destroy",
     "coredump-restart",
+    "soft-reset",
 )
-DEFAULT_ACTIONS = {"poweroff": "destroy", "reboot": "restart", "watchdog": "destroy", "crash": "destroy"}
+DEFAULT_ACTIONS = {
+    "poweroff": "destroy",
+    "reboot": "restart",
+    "watchdog": "destroy",
+    "crash": "destroy",
+    "soft_reset": "soft-reset",
+}
 UINT32 = (1 << 32) - 1
+NUMBER = re.compile(r"\s*[+-]?(0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,20}|[1-9][0-9]{0,19})")
 CONTROLS = frozenset(range(32)) - set(b"\t\n\r")
 
 
@@ -41,18 +56,37 @@ class Settings:
 
 def looks_like_one(data: bytes) -> bool:
     """Whether an image's content is an xl.cfg file: text with settings."""
-    if not set(data[:4096]).isdisjoint(CONTROLS) or b"=" not in data:
-        return False
+    return set(data[:4096]).isdisjoint(CONTROLS) and b"=" in data
+
+
+def read(data: bytes, source: str, lines: Iterable[str] = ()) -> Settings:
+    """The settings of a file's content, and of `lines` behind it; `source` is the file's name in messages."""
     try:
-        data.decode()
+        text = data.decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        text = data.decode("latin-1")
+    given = xl_cfg.parse(text, source)
+    for line in lines:
+        given = xl_cfg.parse(line, repr(line), given)
+    return _Reader(given, source).read()
 
 
-def read(data: bytes, source: str) -> Settings:
-    """The settings of a file's content; `source` is its name in messages."""
-    return _Reader(xl_cfg.parse(data.decode(), source), source).read()
+def from_mapping(settings: Mapping[str, Any], lines: Iterable[str] = ()) -> Settings:
+    """The same from a mapping of names to strings, numbers and lists of these."""
+    given = {name: Setting(_as_value(name, value), name) for name, value in settings.items()}
+    for line in lines:
+        given = xl_cfg.parse(line, repr(line), given)
+    return _Reader(given, "settings").read()
+
+
+def _as_value(name: str, value: Any) -> Value:
+    if isinstance(value, (list, tuple)):
+        return [_as_value(name, item) for item in value]
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, (str, int, PurePath)):
+        return str(value)
+    raise ConfigError(f"{name} = {value!r} is not possible: give a string, a number or a list of them")
 
 
 class _Reader:
@@ -64,10 +98,11 @@ class _Reader:
         self._result = Settings(kernel="")
 
     def fail(self, name: str, what: str) -> ConfigError:
-        return ConfigError(f"{self._source}:{self._given[name].line}: {what}")
+        return ConfigError(f"{self._given[name].place}: {what}")
 
-    def warn(self, what: str) -> None:
-        self._result.warnings.append(f"{self._source}: {what}")
+    def warn(self, what: str, name: str | None = None) -> None:
+        place = self._source if name is None else self._given[name].place
+        self._result.warnings.append(f"{place}: {what}")
 
     def text(self, name: str) -> str:
         value = self._given[name].value
@@ -76,11 +111,14 @@ class _Reader:
         return value
 
     def number(self, name: str, low: int, high: int) -> int:
+        if self._given[name].added:
+            raise self.fail(name, f"{name} += is not possible: numbers are not added, write =")
         text = self.text(name)
-        try:
-            value = int(text, 0) if not text.isdigit() else int(text)
-        except ValueError:
-            raise self.fail(name, f"{name} = {text!r} is not a number") from None
+        if not NUMBER.fullmatch(text):
+            raise self.fail(name, f"{name} = {text[:40]!r} is not a number")
+        digits = text.strip().lstrip("+-")
+        value = int(digits, 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10)
+        value = -value if "-" in text else value
         if not low <= value <= high:
             raise self.fail(name, f"{name} = {value} is not possible: choose {low} to {high}")
         return value
@@ -99,11 +137,9 @@ class _Reader:
             if row is not None:
                 row(self, name, options)
             elif name in NO_EFFECT:
-                self.warn(f"{name} has no effect: {NO_EFFECT[name]}")
+                self.warn(f"{name} has no effect: {NO_EFFECT[name]}", name)
             else:
-                self.warn(f"{name} is not known to hv, and ignored")
-        if not self._result.kernel:
-            raise ConfigError(f"{self._source}: kernel is missing: name the image that hv boots, kernel = \"FILE\"")
+                self.warn(f"{name} is not known to hv, and ignored{_did_you_mean(name)}", name)
         self._command_line()
         return self._result
 
@@ -115,12 +151,17 @@ class _Reader:
         root, extra = (self.text(name) if name in self._given else "" for name in ("root", "extra"))
         if "cmdline" in self._given:
             if root or extra:
-                self.warn("root and extra are ignored: cmdline is there")
+                self.warn("root and extra are ignored: cmdline is there", "cmdline")
             line = self.text("cmdline")
         else:
             line = " ".join(part for part in (f"root={root}" if root else "", extra) if part)
         if line:
             self._result.options["cmdline"] = line
+
+
+def _did_you_mean(name: str) -> str:
+    near = difflib.get_close_matches(name, [*SETTINGS, *NO_EFFECT], 1, 0.75)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 Row = Callable[[_Reader, str, dict[str, Any]], None]
@@ -193,6 +234,7 @@ SETTINGS: dict[str, Row] = {
     "memory": _memory("memory"),
     "maxmem": _memory("max_memory"),
     "vcpus": _number("vcpus", 1, 64),
+    "maxvcpus": _number("max_vcpus", 1, 64),
     "cmdline": _read_later,
     "root": _read_later,
     "extra": _read_later,
@@ -202,24 +244,12 @@ SETTINGS: dict[str, Row] = {
     "on_reboot": _action("reboot"),
     "on_watchdog": _action("watchdog"),
     "on_crash": _action("crash"),
+    "on_soft_reset": _action("soft_reset"),
     "max_event_channels": _number("max_event_channels", 2, 131071),
     "max_grant_frames": _number("max_grant_frames", 1, UINT32),
     "max_grant_version": _number("max_grant_version", 1, 2),
     "max_maptrack_frames": _number("max_maptrack_frames", 0, UINT32),
     "cpu_weight": _number("weight", 1, 65535),
+    "cap": _number("cap", 0, 6400),
     "bootloader": _bootloader,
-}
-NO_EFFECT = {
-    "maxvcpus": "all of vcpus are there from the start",
-    "cpus": "there is one processor",
-    "cpus_soft": "there is one processor",
-    "cap": "a domain may use what the others leave",
-    "pool": "there is one pool",
-    "uuid": "it is made of the name, so that runs repeat",
-    "vfb": "there is no screen",
-    "pci": "there are no PCI devices",
-    "localtime": "the clock is in UTC",
-    "tsc_mode": "the TSC is the machine's clock",
-    "e820_host": "memory begins at 0",
-    "seclabel": "there are no labels",
 }

@@ -14,6 +14,7 @@ ENDS = {
     "reboot": "main: shut_down SHUTDOWN_reboot",
     "crash": "main: ud2",
     "watchdog": "main: shut_down SHUTDOWN_watchdog",
+    "soft_reset": "main: shut_down SHUTDOWN_soft_reset",
 }
 SPIN = "main: jmp main"
 
@@ -62,6 +63,33 @@ def test_rename_restart() -> None:
         assert all(domain.preserved for domain in machine.domains)
         assert b"".join(seen) == b"x\n" * 3
     assert not any(domain.preserved for domain in machine.domains)
+
+
+def test_soft_reset() -> None:
+    """Xen resets no PV guest: it is destroyed, with a warning."""
+    with hv.Machine() as machine:
+        warnings: list[str] = []
+        machine.warning_listeners.append(warnings.append)
+        domain = machine.create(assemble(ENDS["soft_reset"]), name="g")
+        machine.run(timeout=30)
+        assert (domain.ended, domain.preserved, domain.reboots) == (True, False, 0)
+        assert warnings == ["g is destroyed: Xen resets no PV guest softly (on_soft_reset)"]
+
+
+def test_who_can_not_boot_again_is_alone_with_that(tmp_path: Path) -> None:
+    """The one that is kept still has the disk."""
+    image = tmp_path / "disk"
+    image.write_bytes(bytes(4096))
+    with hv.Machine() as machine:
+        warnings: list[str] = []
+        machine.warning_listeners.append(warnings.append)
+        first = machine.create(assemble(ENDS["crash"]), name="g", actions={"crash": "rename-restart"},
+                               disks=[f"{image},raw,xvda,w"])  # fmt: skip
+        other = machine.create(assemble(SPIN))
+        assert machine.run(timeout=30, until_ns=5_000_000) == "until"
+        assert (first.preserved, other.ended, machine.domains) == (True, False, [first, other])
+        assert warnings == [f"g could not boot again: {image}: the disk image is in use by another disk, and one of "
+                            "them would write: give each its own"]  # fmt: skip
 
 
 def test_coredump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +143,37 @@ def test_from_a_file(tmp_path: Path) -> None:
         assert not warnings
 
 
+def test_names() -> None:
+    """One name, one domain, while it is there; who gives none gets one that is free."""
+    with hv.Machine() as machine:
+        one = machine.create("hello", name="one")
+        with pytest.raises(hv.ConfigError, match='there is a domain with the name "one" already: choose another'):
+            machine.create("hello", name="one")
+        assert [machine.create("hello").name for _ in range(3)] == ["hello", "hello-2", "hello-3"]
+        assert [domain.name for domain in machine.create_together("share")] == ["share-1", "share-2"]
+        assert [domain.name for domain in machine.create_together("share")] == ["share-1-2", "share-2-2"]
+        one.destroy()
+        assert machine.create("hello", name="one").name == "one"
+
+
+def test_from_settings() -> None:
+    with hv.Machine() as machine:
+        domain = machine.create({"kernel": "hello", "memory": 16, "name": "d"}, settings=["vcpus = 2", "maxvcpus = 3"])
+        assert (domain.name, domain.config.memory, domain.config.vcpus) == ("d", 16 << 20, 3)
+        where = f"/local/domain/{domain.domid}/cpu"
+        states = [machine.store.read(f"{where}/{vcpu}/availability") for vcpu in range(3)]
+        assert states == [b"online", b"online", b"offline"]
+        with pytest.raises(hv.ConfigError, match="kernel is missing"):
+            machine.create({"memory": 16})
+        with pytest.raises(hv.ConfigError, match="kernel is set twice"):
+            machine.create("hello", settings=["kernel = 'timer'"])
+
+
 BAD = [
+    ({"max_vcpus": 3, "vcpus": 4}, "maxvcpus = 3 is not possible with 4 vCPUs: choose 4 to 64"),
+    ({"cap": 101}, "a cap of 101 %"),
+    ({"name": ""}, "'' is no name for a domain"),
+    ({"name": "a\nb"}, "is no name for a domain"),
     ({"weight": 0}, "a weight of 0"),
     ({"max_memory": "8M"}, "maxmem (8M) is below memory (64M)"),
     ({"actions": {"crash": "x"}}, "on_crash = 'x'"),

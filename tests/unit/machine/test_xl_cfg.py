@@ -41,7 +41,7 @@ BAD = {
     "a = [ 'x' 'y' ]": "f.cfg:1: ] or , is missing before 'y'",
     "a = [ 'x',": "f.cfg:1: a value (a string in quotes, a number or a list) is missing before the line's end",
     "a = [ , ]": "f.cfg:1: a value",
-    "A = 1": "f.cfg:1: 'A' is not xl.cfg syntax",
+    "A = 1": "f.cfg:1: 'A' is not xl.cfg syntax: names are in lower case",
     "import os": "f.cfg:1: = is missing before 'os'",
     "a = os.system('x')": "f.cfg:1: \"('x')\" is not xl.cfg syntax",
     "a = {}": "f.cfg:1: '{}' is not xl.cfg syntax",
@@ -100,6 +100,11 @@ OPTIONS: dict[str, dict[str, object]] = {
     "max_grant_frames=4; max_grant_version=1": {"max_grant_frames": 4, "max_grant_version": 1},
     "max_event_channels=4095; max_maptrack_frames=0": {"max_event_channels": 4095, "max_maptrack_frames": 0},
     "type='pv'; ramdisk='r'": {"ramdisk": "r"},
+    "vcpus=1; maxvcpus=4; cap=50": {"vcpus": 1, "max_vcpus": 4, "cap": 50},
+    "vcpus=010; memory='0X40'; cap=0": {"vcpus": 8, "memory": "64M", "cap": 0},  # as strtol reads them
+    "vcpus=' +3'": {"vcpus": 3},
+    "on_soft_reset='preserve'; on_watchdog='restart'": {"actions": {"soft_reset": "preserve", "watchdog": "restart"}},
+    "name='x'\nname+='y'": {"name": "xy"},
 }
 REFUSED = {
     "type='hvm'": "type = 'hvm' is not possible: hv runs PV guests",
@@ -110,6 +115,12 @@ REFUSED = {
     "on_crash='explode'": "on_crash = 'explode' is not possible: choose destroy, restart",
     "max_grant_version=3": "max_grant_version = 3 is not possible",
     "bootloader='pygrub'": "bootloader is not run",
+    "vcpus=08": "vcpus = '08' is not a number",
+    "memory='64M'": "memory = '64M' is not a number",
+    "memory=" + "9" * 5000: "is not a number",
+    "memory=-1": "f.cfg:2: '-1' is not xl.cfg syntax",
+    "memory='-1'": "memory = -1 is not possible: choose 1 to",
+    "memory += 64": "memory += is not possible: numbers are not added",
 }
 
 
@@ -126,16 +137,47 @@ def test_refused_settings(text: str) -> None:
     assert REFUSED[text] in str(error.value)
 
 
+def test_settings_behind_a_file() -> None:
+    data = b"kernel='k'\ndisk=['a.img,raw,xvda,r']\nmemory=1"
+    settings = xl_domain.read(data, "f.cfg", ["memory = 2", "disk += ['b.img,raw,xvdb,r']"])
+    assert settings.options["memory"] == "2M"
+    assert [disk.vdev for disk in settings.options["disks"]] == ["xvda", "xvdb"]
+    with pytest.raises(hv.ConfigError, match=r"^'memory':1: = is missing"):
+        xl_domain.read(data, "f.cfg", ["memory"])
+
+
+def test_from_a_mapping() -> None:
+    settings = xl_domain.from_mapping({"kernel": "k", "memory": 32, "disk": ["a,raw,xvda,r"], "hap": True})
+    assert (settings.kernel, settings.options["memory"], len(settings.options["disks"])) == ("k", "32M", 1)
+    assert settings.warnings == ["hap: hap has no effect: only guests of other types than PV have it"]
+    with pytest.raises(hv.ConfigError, match="memory = 0 is not possible"):
+        xl_domain.from_mapping({"kernel": "k", "memory": 0})
+    with pytest.raises(hv.ConfigError, match="memory = None is not possible: give a string"):
+        xl_domain.from_mapping({"kernel": "k", "memory": None})
+
+
+def test_every_setting_of_xl_is_known_once() -> None:
+    assert not xl_domain.SETTINGS.keys() & xl_domain.NO_EFFECT.keys()
+
+
+def test_latin_1() -> None:
+    """xl takes any bytes; comments are in whatever their author wrote in."""
+    assert xl_domain.looks_like_one(b"# gr\xfc\xdfe\nkernel='k'\n")
+    assert xl_domain.read(b"# gr\xfc\xdfe\nkernel='k'\n", "f.cfg").kernel == "k"
+
+
 def test_warnings() -> None:
-    text = b"kernel='k'\nnics=2\nmaxvcpus=4\ncmdline='c'\nextra='e'\n"
+    text = b"kernel='k'\nnics=2\ncpus='0-3'\ncmdline='c'\nextra='e'\nmemry=3\nhap=1\n"
     warnings = xl_domain.read(text, "f.cfg").warnings
     assert warnings == [
-        "f.cfg: nics is not known to hv, and ignored",
-        "f.cfg: maxvcpus has no effect: all of vcpus are there from the start",
-        "f.cfg: root and extra are ignored: cmdline is there",
+        "f.cfg:2: nics is not known to hv, and ignored",
+        "f.cfg:3: cpus has no effect: there is one processor",
+        "f.cfg:6: memry is not known to hv, and ignored: did you mean memory?",
+        "f.cfg:7: hap has no effect: only guests of other types than PV have it",
+        "f.cfg:4: root and extra are ignored: cmdline is there",
     ]
 
 
-@pytest.mark.parametrize("data", [b"\x7fELF\1=", b"\0=", b"\xff\xfe=", b"no settings", b""])
+@pytest.mark.parametrize("data", [b"\x7fELF\1=", b"\0=", "a=1".encode("utf-16"), b"no settings", b""])
 def test_what_is_no_such_file(data: bytes) -> None:
     assert not xl_domain.looks_like_one(data)
