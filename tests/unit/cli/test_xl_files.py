@@ -66,7 +66,7 @@ REFUSED = {
     ("--console", "one=a", "--console", "one=b"): b"hv: --console one is there twice: each console has one place\n",
     ("two.cfg", "--console", "one=x", "--console", "two=x"): b"hv: --console: only one console can have x\n",
     ("one.cfg",): b'hv: there is a domain with the name "one" already: choose another (name, --name)\n',
-    ("memory",): b"hv: memory: no such file or guest: hv guests lists the bundled ones, hv fetch those of others\n",
+    ("nothing",): b"hv: nothing: no such file or guest: hv guests lists the bundled ones, hv fetch those of others\n",
     ("memory=x",): b"hv: 'memory=x':1: a value (a string in quotes, a number or a list) is missing before 'x'\n",
     ("vcpus=0",): b"hv: 'vcpus=0':1: vcpus = 0 is not possible: choose 1 to 64\n",
     ("--disk", "no'file,raw,xvda,r"): b"hv: no'file: the disk image cannot be opened: No such file or directory\n",
