@@ -46,17 +46,34 @@ class BadRequest(Exception):
         self.status = status
 
 
-class Done(NamedTuple):
-    """For whoever watches (`Block.observers`): a request and how it ended."""
+class Taken(NamedTuple):
+    """A request comes out of the ring. `operation` is what an indirect one does; `size` is the number of its segments,
+    of a discard that of its sectors: as the guest wrote them, before anything is checked."""
 
     identity: int
     operation: int
     sector: int
+    size: int
+    indirect: bool
+
+
+class Answered(NamedTuple):
+    """The response to the request taken last; `sectors` have been moved, or discarded."""
+
+    identity: int
+    operation: int
     sectors: int
     status: int
 
 
-Observer = Callable[[Done], None]
+class Told(NamedTuple):
+    """The guest is about to get an event for so many responses."""
+
+    responses: int
+
+
+Step = Taken | Answered | Told
+Observer = Callable[[Step], None]
 
 
 class Queue:
@@ -70,15 +87,21 @@ class Queue:
 
     def serve(self) -> None:
         """Do what is in the ring until it is empty. Raises RingError."""
-        ring, notify = self.ring, False
+        ring, notify, answered = self.ring, False, 0
         while True:
             while (request := ring.take()) is not None:
                 ring.put(self._answer(request))
+                answered += 1
             notify |= ring.push()
             if not ring.more():
                 break
         if notify:
+            self._observed(Told(answered))
             self.disk.peer.notify(self.port)
+
+    def _observed(self, step: Step) -> None:
+        for observe in self.disk.observers:
+            observe(step)
 
     def release(self) -> None:
         self._unmap_passing()
@@ -91,13 +114,14 @@ class Queue:
         kind = request[0]
         operation = request[1] if kind == blkif.BLKIF_OP_INDIRECT else kind  # what Linux wants to see in the response
         identity = _REQUEST.unpack_from(request)[3]
-        status, sector, sectors = blkif.BLKIF_RSP_OKAY, 0, 0
+        status, sectors = blkif.BLKIF_RSP_OKAY, 0
+        if self.disk.observers:
+            self._observed(taken(request))
         try:
             if kind == blkif.BLKIF_OP_INDIRECT:
-                sector, segments = self._indirect(request)
-                sectors = self._move(operation, sector, segments)
+                sectors = self._move(operation, *self._indirect(request))
             elif kind == blkif.BLKIF_OP_DISCARD:
-                sector, sectors = self._discard(request)
+                sectors = self._discard(request)
             else:
                 _, count, _, _, sector = _REQUEST.unpack_from(request)
                 sectors = self._move(operation, sector, self._direct(operation, count, request))
@@ -110,8 +134,7 @@ class Queue:
             status = blkif.BLKIF_RSP_EOPNOTSUPP if unsupported else blkif.BLKIF_RSP_ERROR
         finally:
             self._unmap_passing()
-        for observe in self.disk.observers:
-            observe(Done(identity, operation, sector, sectors, status))
+        self._observed(Answered(identity, operation, sectors, status))
         return _RESPONSE.pack(identity, operation, status)
 
     def _direct(self, operation: int, count: int, request: bytes) -> Sequence[Segment]:
@@ -164,7 +187,7 @@ class Queue:
                 image.flush()
         return total
 
-    def _discard(self, request: bytes) -> tuple[int, int]:
+    def _discard(self, request: bytes) -> int:
         _, flag, _, _, sector, count = _DISCARD.unpack_from(request)
         image = self.disk.image
         if not self.disk.discards or flag & blkif.BLKIF_DISCARD_SECURE:
@@ -173,7 +196,7 @@ class Queue:
             raise BadRequest
         if count:
             image.discard(sector, count)
-        return sector, count
+        return int(count)
 
     def _page(self, ref: int, readonly: bool) -> Page:
         """The page of a grant: kept mapped where the frontend uses its grants again, else for this request."""
@@ -191,6 +214,19 @@ class Queue:
         for page in self._passing:
             page.unmap()
         self._passing.clear()
+
+
+def taken(request: bytes) -> Taken:
+    """What a slot of the ring asks for, unchecked."""
+    kind = request[0]
+    if kind == blkif.BLKIF_OP_INDIRECT:
+        _, operation, count, identity, sector, *_ = _INDIRECT.unpack_from(request)
+        return Taken(identity, operation, sector, count, True)
+    if kind == blkif.BLKIF_OP_DISCARD:
+        _, _, _, identity, sector, count = _DISCARD.unpack_from(request)
+    else:
+        _, count, _, identity, sector = _REQUEST.unpack_from(request)
+    return Taken(identity, kind, sector, count, False)
 
 
 TRANSFERS = (

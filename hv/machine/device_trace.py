@@ -1,7 +1,11 @@
-"""Devices in a machine's trace: disk requests with their result, frames on a switch.
+"""Devices in a machine's trace: disk requests and their responses, frames on a switch.
 
-hv/trace/decoders/devices.py reads the notes: a disk request is `BLOCK_REQUEST` and the disk's name; a frame is the
-switch's name, a zero byte, and the frame.
+Rules:
+
+1. A request is the effect of the event that made the backend look into the ring; what is done for it (grants mapped) is
+   the request's effect, and so is its response. The event for the guest is the effect of the last response.
+2. hv/trace/decoders/devices.py reads the notes: a disk request is `BLOCK_REQUEST` and the disk's name, its response
+   `BLOCK_RESPONSE` and the name; a frame is the switch's name, a zero byte, and the frame.
 """
 
 from __future__ import annotations
@@ -9,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hv.backends.block import Block, Done
+from hv.backends.block import Answered, Block, Step, Taken, Told
 from hv.backends.device import Device
-from hv.trace.notes import BLOCK_REQUEST
+from hv.trace.notes import BLOCK_REQUEST, BLOCK_RESPONSE
 
 if TYPE_CHECKING:
     from hv.machine.domain import Domain
@@ -20,15 +24,42 @@ if TYPE_CHECKING:
 
 def watch(domain: Domain, device: Device) -> None:
     """Report the requests of a disk while somebody listens; of other devices there is nothing to report here."""
-    if not isinstance(device, Block):
-        return
-    disk, trace = device, domain.machine.trace
+    if isinstance(device, Block):
+        device.observers.append(DiskTrace(domain, device))
 
-    def done(request: Done) -> None:
-        if trace.attached:
-            trace.note(domain.domid, "block", "request", BLOCK_REQUEST.pack(*request) + disk.vdev.encode())
 
-    disk.observers.append(done)
+class DiskTrace:
+    """Observes a disk for the trace of its domain's machine."""
+
+    def __init__(self, domain: Domain, disk: Block) -> None:
+        self._domain, self._disk = domain, disk
+        self._ring = self._request = self._response = 0  # ids: why the ring is looked at, and what came last
+        self._since = 0
+
+    def __call__(self, step: Step) -> None:
+        if not self._domain.machine.trace.attached:
+            return
+        if isinstance(step, Taken):
+            self._taken(step)
+        elif isinstance(step, Answered):
+            self._answered(step)
+        elif isinstance(step, Told):
+            self._domain.engine.set_cause(self._response)
+
+    def _taken(self, request: Taken) -> None:
+        engine = self._domain.engine
+        self._ring, self._since = engine.set_cause(0), engine.now_ns
+        self._request = self._note("request", BLOCK_REQUEST.pack(*request), self._ring)
+        engine.set_cause(self._request)
+
+    def _answered(self, response: Answered) -> None:
+        latency = self._domain.engine.now_ns - self._since
+        self._response = self._note("response", BLOCK_RESPONSE.pack(*response, latency), self._request)
+        self._domain.engine.set_cause(self._ring)
+
+    def _note(self, what: str, data: bytes, cause: int) -> int:
+        name = self._disk.vdev.encode()
+        return self._domain.machine.trace.note(self._domain.domid, "block", what, data + name, cause)
 
 
 def frames(trace: Trace, switch: str) -> Callable[[bytes], None]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 
-BLOCK_REQUEST = struct.Struct("=QBQQh")  # id, BLKIF_OP_*, first sector, sectors, BLKIF_RSP_*; then the disk's name
+BLOCK_REQUEST = struct.Struct("=QBQQB")  # id, BLKIF_OP_*, first sector, count, whether indirect; then the disk's name
+BLOCK_RESPONSE = struct.Struct("=QBQhQ")  # id, BLKIF_OP_*, sectors, BLKIF_RSP_*, ns since the request; the disk's name
 GRANT_MAP = struct.Struct("=IB")  # reference, whether read-only
 
 

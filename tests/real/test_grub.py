@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 from guest_kit import ENVIRONMENT, HV, ROOT
 from linux_devices import ramdisk
+from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
 import hv
 from hv.builder import bzimage
+from hv.trace.decoders.devices import block_fields
+from hv.trace.events import Hypercall, Note, PortEvent
+from hv.trace.sinks import open_sink
 
 BEFORE_PROMPT = 19_000_000  # ns of virtual time; the prompt comes 0.7 ms later
 
@@ -171,23 +177,37 @@ def test_traced_twice_alike(grub: Path, tmp_path: Path) -> None:
     assert 'console input: "ls\\rhalt\\r", 8 bytes' in trace and "XenStore: DIRECTORY device/vbd" in trace
 
 
+def partition(image: Path, tree: Path, size: int) -> Path:
+    """A disk with an MBR whose first partition, from 1 MiB on, is an ext4 file system of `size` MiB with the tree."""
+    first, sectors = 2048, size << 11
+    entry = struct.pack("<B3sB3sII", 0x80, bytes(3), 0x83, bytes(3), first, sectors)
+    with image.open("wb") as file:
+        file.write(bytes(446) + entry + bytes(48) + b"\x55\xaa")
+        file.truncate((first + sectors) << 9)
+    command = ["mke2fs", "-q", "-t", "ext4", "-E", f"offset={first << 9}", "-d", tree, image, f"{size}M"]
+    subprocess.run(command, check=True, capture_output=True)
+    return image
+
+
 def test_a_disk(grub: Path, tmp_path: Path) -> None:
-    """GRUB's own driver, a ring of one page: it lists a file system and reads from it, and leaves the disk again."""
+    """GRUB's own driver, a ring of one page: it lists the partition and reads a file of it, and leaves the disk."""
     (tmp_path / "tree/boot").mkdir(parents=True)
     (tmp_path / "tree/hello.txt").write_text("a word from the disk\n")
-    image = tmp_path / "disk.img"
-    command = ["mke2fs", "-q", "-t", "ext4", "-d", tmp_path / "tree", image, "8M"]
-    subprocess.run(command, check=True, capture_output=True)
+    image = partition(tmp_path / "disk.img", tmp_path / "tree", 8)
     with hv.Machine() as machine:
         domain = machine.create(grub, disks=[f"{image},raw,xvda,r"])
         domain.console.expect("grub> ")
         domain.console.send("ls\r")
-        domain.console.expect("(xen/xvda)")
+        domain.console.expect("(xen/xvda) (xen/xvda,msdos1)")
         domain.console.expect("grub> ")
-        domain.console.send("ls (xen/xvda)/\r")
+        domain.console.send("ls -l (xen/xvda,msdos1)\r")
+        domain.console.expect("Filesystem type ext*")
+        domain.console.expect("Partition start at 1024KiB - Total size 8192KiB")
+        domain.console.expect("grub> ")
+        domain.console.send("ls (xen/xvda,msdos1)/\r")
         domain.console.expect("boot/ hello.txt")
         domain.console.expect("grub> ")
-        domain.console.send("cat (xen/xvda)/hello.txt\r")
+        domain.console.send("cat (xen/xvda,msdos1)/hello.txt\r")
         domain.console.expect("a word from the disk")
         domain.console.send("halt\r")
         machine.run(timeout=30)
@@ -214,20 +234,59 @@ def test_a_disk_twice_alike(grub: Path, tmp_path: Path) -> None:
 
 
 def test_boots_linux_from_a_disk(grub: Path, linux_cloud: Path, busybox: bytes, tmp_path: Path) -> None:
-    """GRUB loads a kernel and its ramdisk and becomes Linux, which mounts the disk that it came from."""
+    """GRUB loads a kernel and its ramdisk from a partition and becomes Linux, which mounts what it came from."""
     tree, image = tmp_path / "tree", tmp_path / "disk.img"
     tree.mkdir()
     kernel = bzimage.kernel(linux_cloud.read_bytes())  # GRUB knows no LZ4, and its own XZ is slow
     (tree / "vmlinux").write_bytes(kernel)
     (tree / "initrd").write_bytes(ramdisk(linux_cloud, busybox))
-    command = ["mke2fs", "-q", "-t", "ext4", "-d", tree, image, f"{len(kernel) // 2**20 + 32}M"]
-    subprocess.run(command, check=True, capture_output=True)
+    partition(image, tree, len(kernel) // 2**20 + 32)
     with hv.Machine() as machine:
         domain = machine.create(grub, memory="256M", disks=[f"{image},raw,xvda,r"])
-        for line in ("set root=(xen/xvda)", "linux /vmlinux console=hvc0 quiet", "initrd /initrd", "boot"):
+        for line in ("set root=(xen/xvda,msdos1)", "linux /vmlinux console=hvc0 quiet", "initrd /initrd", "boot"):
             domain.console.expect("grub> ", timeout=60)
             domain.console.send(f"{line}\r")
         domain.console.expect("<%>", timeout=120)
-        domain.console.send("mount -t ext4 -o ro /dev/xvda /mnt; ls /mnt\r")
+        domain.console.send("mount -t ext4 -o ro /dev/xvda1 /mnt; ls /mnt\r")
         domain.console.expect("vmlinux")
         assert domain.devices[0].error is None
+
+
+def test_a_disk_in_the_trace(grub: Path, tmp_path: Path) -> None:
+    """From GRUB's kick over the request, the grants mapped for it and its response to GRUB's event, and a timeline."""
+    image, events, timeline = tmp_path / "disk.img", [], io.BytesIO()
+    image.write_bytes(bytes(range(256)) * 4096)
+    sink = open_sink("perfetto", timeline)
+    with hv.Machine() as machine:
+        domain = machine.create(grub, disks=[f"{image},raw,xvda,r"])
+        domain.console.send("hexdump -n 512 -s 40960 (xen/xvda)\rhalt\r")
+        with machine.trace.subscribe(events.append), machine.trace.subscribe(sink.write):
+            machine.run(timeout=30)
+    sink.close()
+    by_id = {event.id: event for event in events}
+    block = [event for event in events if isinstance(event, Note) and event.source == "block"]
+    requests, responses = ([event for event in block if event.what == what] for what in ("request", "response"))
+    assert len(requests) == len(responses) > 1
+    for request, response in zip(requests, responses, strict=True):
+        assert response.cause == request.id
+        assert block_fields(response)["request"] == block_fields(request)["request"]
+        assert block_fields(response)["status"] == "OKAY"
+    assert any(block_fields(request)["sector"] <= 80 < block_fields(request)["sector"] + 8 for request in requests)
+    read = next(request for request in requests if isinstance(by_id.get(request.cause), PortEvent))
+    kick = by_id[read.cause]
+    assert isinstance(kick, PortEvent) and kick.domain == 0
+    send = by_id[kick.cause]
+    assert isinstance(send, Hypercall) and send.op == "EVTCHNOP_send"
+    effects = [event for event in events if event.cause == read.id]
+    assert {event.what for event in effects if isinstance(event, Note)} == {"map", "response"}
+    tells = [event for event in events if isinstance(event, PortEvent) and event.cause in {r.id for r in responses}]
+    assert tells and all(event.domain == domain.domid for event in tells)
+    trace = pb.Trace()
+    trace.ParseFromString(timeline.getvalue())
+    track = next(p.track_descriptor.uuid for p in trace.packet if p.track_descriptor.name == "disk xvda")
+    slices = [p.track_event for p in trace.packet if p.track_event.track_uuid == track]
+    assert [s.name for s in slices if s.type == pb.TrackEvent.TYPE_SLICE_BEGIN] == ["READ"] * len(requests)
+    assert sum(s.type == pb.TrackEvent.TYPE_SLICE_END for s in slices) == len(requests)
+    flows = {flow for s in slices for flow in s.flow_ids}
+    assert any(p.track_event.name.startswith("event of port") and flows & set(p.track_event.flow_ids)
+               for p in trace.packet)  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 from hv.abi.io import blkif
 from hv.trace.decoders import describes_note
 from hv.trace.events import Note
-from hv.trace.notes import BLOCK_REQUEST, GRANT_MAP
+from hv.trace.notes import BLOCK_REQUEST, BLOCK_RESPONSE, GRANT_MAP
 
 
 def _names(prefix: str) -> dict[int, str]:
@@ -20,22 +20,31 @@ _ADDRESSES, _HEADER = 6, 14
 
 
 def block_fields(event: Note) -> dict[str, Any]:
-    identity, operation, sector, sectors, status = BLOCK_REQUEST.unpack_from(event.data)
+    if event.what == "request":
+        identity, operation, sector, count, indirect = BLOCK_REQUEST.unpack_from(event.data)
+        size, counted = BLOCK_REQUEST.size, "sectors" if operation == blkif.BLKIF_OP_DISCARD else "segments"
+        more = {"sector": sector, counted: count, "indirect": bool(indirect)}
+    else:
+        identity, operation, sectors, status, latency = BLOCK_RESPONSE.unpack_from(event.data)
+        size = BLOCK_RESPONSE.size
+        more = {"sectors": sectors, "status": _STATUS.get(status, str(status)), "latency_ns": latency}
     return {
-        "disk": event.data[BLOCK_REQUEST.size :].decode(errors="replace"),
+        "disk": event.data[size:].decode(errors="replace"),
         "request": identity,
         "operation": _OPERATIONS.get(operation, str(operation)),
-        "sector": sector,
-        "sectors": sectors,
-        "status": _STATUS.get(status, str(status)),
+        **more,
     }
 
 
 @describes_note("block", fields=block_fields)
 def block(event: Note) -> str:
-    """`block xvda: READ 8 sectors at 2048: OKAY`."""
+    """`block xvda: request 7: READ at sector 2048, segments: 3`, and `response 7: READ OKAY, sectors: 24, 0 ns`."""
     f = block_fields(event)
-    return f"block {f['disk']}: {f['operation']} {f['sectors']} sectors at {f['sector']}: {f['status']}"
+    text = f"block {f['disk']}: {event.what} {f['request']}: {f['operation']}"
+    if "status" in f:
+        return f"{text} {f['status']}, sectors: {f['sectors']}, {f['latency_ns']} ns"
+    size = f"segments: {f['segments']}" if "segments" in f else f"sectors: {f['sectors']}"
+    return f"{text} at sector {f['sector']}, {size}{', indirect' if f['indirect'] else ''}"
 
 
 def frame_fields(event: Note) -> dict[str, Any]:

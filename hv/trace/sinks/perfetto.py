@@ -6,7 +6,7 @@ Rules:
    track is one with its run state. (Perfetto keeps process 0 for itself: a process has the domain's number + 1.)
 2. A hypercall is a slice, with the elements of a multicall inside; so is a handler, from its upcall, exception or
    system call to the iret that ends it. A handler that was left in another way ends at the next call that is not its
-   own.
+   own. A disk's request is a slice to its response, on a track of the disk.
    Everything else is an instant.
 3. A flow leads from a send (or a timer, or what came from outside) over the event to the upcall and the end of its
    handler. Its number is the id of where it begins. An upcall ends the flows of all events that waited for it.
@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb  # type: ignore[import-untyped]
 
 from hv.trace import decode, decoders
+from hv.trace.decoders.devices import block_fields
 from hv.trace.events import (
     TICKS_PER_NS,
     Entry,
@@ -41,6 +42,7 @@ BEGIN, END, INSTANT = pb.TrackEvent.TYPE_SLICE_BEGIN, pb.TrackEvent.TYPE_SLICE_E
 SEQUENCE = 1
 REMEMBERED = 4096  # flows that may still go on
 MOST_WAITING = 64  # events of one upcall
+FIRST_DISK = 1024  # of a process's tracks; those below are of vCPUs
 WITHIN = (PortEvent, PageTable, Note)  # do not end the slice of the call that they happen in
 
 
@@ -88,6 +90,8 @@ class Sink:
         self._calls: list[tuple[int, int]] = []  # (track, end) of the hypercalls whose slices are open
         self._handlers: dict[int, list[tuple[int, list[int]]]] = {}  # track -> (entry, its flows) of open slices
         self._states: set[int] = set()  # run-state tracks with an open slice
+        self._disks: dict[tuple[int, str], int] = {}  # (domain, name) -> track
+        self._requests: set[int] = set()  # disks' tracks with an open slice
         self._last = 0
         first = pb.TracePacket(sequence_flags=pb.TracePacket.SEQ_INCREMENTAL_STATE_CLEARED)
         self._packet(first)
@@ -153,6 +157,17 @@ class Sink:
             self._packet(packet)
         return track
 
+    def _disk_track(self, domain: int, disk: str, process: int) -> int:
+        track = self._disks.get((domain, disk))
+        if track is None:
+            track = self._disks[domain, disk] = process + FIRST_DISK + len(self._disks)
+            packet = pb.TracePacket()
+            packet.track_descriptor.uuid = track
+            packet.track_descriptor.parent_uuid = process
+            packet.track_descriptor.name = f"disk {disk}"
+            self._packet(packet)
+        return track
+
     def _track(self, event: Event) -> int:
         return self._process(event.domain) if event.vcpu is None else self._thread(event.domain, event.vcpu)
 
@@ -175,6 +190,8 @@ class Sink:
             self._iret(event, track)
         elif isinstance(event, Runstate):
             self._runstate(event, self._state_track(track))
+        elif isinstance(event, Note) and event.source == "block":
+            self._request(event, track)
         else:
             packet = self._event(INSTANT, track, event.ns, _name(event), event)
             if isinstance(event, TimerFired) or (isinstance(event, Note) and not event.cause):
@@ -240,8 +257,25 @@ class Sink:
         self._states.add(track)
         self._packet(self._event(BEGIN, track, event.ns, event.new, event))
 
+    def _request(self, event: Note, process: int) -> None:
+        """A slice from the request to its response; an instant at its end carries the flow on to the guest's event."""
+        fields = block_fields(event)
+        track = self._disk_track(event.domain, fields["disk"], process)
+        begins = event.what == "request"
+        if begins == (track in self._requests):  # the file begins or is torn in the middle
+            return
+        name = str(fields["operation"]) if begins else "response"
+        packet = self._event(BEGIN if begins else INSTANT, track, event.ns, name, event)
+        packet.track_event.flow_ids.append(self._flows.go_on(event))
+        self._packet(packet)
+        if not begins:
+            self._packet(self._event(END, track, event.ns))
+        self._requests ^= {track}
+
     def close(self) -> None:
         self._close_calls()
+        for track in sorted(self._requests):
+            self._packet(self._event(END, track, self._last))
         for track, open_slices in self._handlers.items():
             for _ in open_slices:
                 self._packet(self._event(END, track, self._last))

@@ -14,7 +14,7 @@ import pytest
 from frontend import FrontRing, frontend_state, plugged
 
 import hv
-from hv.backends.block import Block
+from hv.backends.block import Answered, Block, Taken, Told
 from hv.backends.image_file import ImageFile
 
 READ, WRITE, BARRIER, FLUSH, RESERVED, DISCARD, INDIRECT = range(7)
@@ -368,13 +368,20 @@ def test_killed_backend_answers_after_it_is_back(disk: Disk) -> None:
     assert disk.peer.pages[DATA][:512] == content(2)
 
 
-def test_observers_see_requests(disk: Disk) -> None:
-    seen: list[tuple[int, ...]] = []
-    disk.device.observers.append(lambda done: seen.append(tuple(done)))
+def test_observers_see_requests_and_responses(disk: Disk) -> None:
+    seen: list[tuple[object, ...]] = []
+    disk.device.observers.append(lambda step: seen.append((type(step), *step)))
     disk.peer.grant(DATA)
     disk.move(READ, 9, (DATA, 0, 7))
     disk.move(READ, SECTORS, (DATA, 0, 7))
-    assert seen == [(0xABC, READ, 9, 8, OKAY), (0xABC, READ, SECTORS, 0, ERROR)]
+    disk.ask(discard(8, 16))
+    disk.ask(indirect(WRITE, 3, 5, 50))  # by no grant
+    assert seen == [
+        (Taken, 0xABC, READ, 9, 1, False), (Answered, 0xABC, READ, 8, OKAY), (Told, 1),
+        (Taken, 0xABC, READ, SECTORS, 1, False), (Answered, 0xABC, READ, 0, ERROR), (Told, 1),
+        (Taken, 0xABC, DISCARD, 8, 16, False), (Answered, 0xABC, DISCARD, 16, OKAY), (Told, 1),
+        (Taken, 0xABC, WRITE, 5, 3, True), (Answered, 0xABC, WRITE, 0, ERROR), (Told, 1),
+    ]  # fmt: skip
 
 
 def test_image_locks(tmp_path: Path) -> None:

@@ -153,8 +153,12 @@ def note(source: str, what: str, data: bytes = b"") -> str:
 
 
 def test_what_the_host_side_reports() -> None:
-    done = notes.BLOCK_REQUEST.pack(7, 1, 2048, 8, -1) + b"xvda"
-    assert note("block", "request", done) == "block xvda: WRITE 8 sectors at 2048: ERROR"
+    request = notes.BLOCK_REQUEST.pack(7, 1, 2048, 3, 1) + b"xvda"
+    assert note("block", "request", request) == "block xvda: request 7: WRITE at sector 2048, segments: 3, indirect"
+    response = notes.BLOCK_RESPONSE.pack(7, 1, 24, -1, 10) + b"xvda"
+    assert note("block", "response", response) == "block xvda: response 7: WRITE ERROR, sectors: 24, 10 ns"
+    request = notes.BLOCK_REQUEST.pack(2**64 - 1, 5, 8, 16, 0) + b"xvdb"
+    assert note("block", "request", request) == f"block xvdb: request {2**64 - 1}: DISCARD at sector 8, sectors: 16"
     arp = b"xenbr0\0" + b"\xff" * 6 + bytes.fromhex("00163e000001") + b"\x08\x06" + bytes(28)
     assert note("net", "frame", arp) == "net xenbr0: ARP from 00:16:3e:00:00:01 to ff:ff:ff:ff:ff:ff, 42 bytes"
     assert note("grant", "map", notes.GRANT_MAP.pack(8, 1)) == "grant 8 mapped by domain 0, read-only"
