@@ -29,7 +29,11 @@ from hv.fastpath.rings import RingError
 
 
 class DeviceError(Exception):
-    """What a frontend did wrong, in one sentence: it costs the frontend its device."""
+    """What a frontend did wrong, in one sentence: it costs the frontend its device. `status` is a grant's GNTST_*."""
+
+    def __init__(self, sentence: str, status: int = -1) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 class Page(Protocol):

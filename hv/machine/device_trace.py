@@ -1,11 +1,13 @@
-"""Devices in a machine's trace: disk requests and their responses, frames on a switch.
+"""Devices in a machine's trace: requests and responses of disks and network interfaces, frames on a switch.
 
 Rules:
 
 1. A request is the effect of the event that made the backend look into the ring; what is done for it (grants mapped) is
    the request's effect, and so is its response. The event for the guest is the effect of the last response.
-2. hv/trace/decoders/devices.py reads the notes: a disk request is `BLOCK_REQUEST` and the disk's name, its response
-   `BLOCK_RESPONSE` and the name; a frame is the switch's name, a zero byte, and the frame.
+2. A slot of a network interface's rings is noted once, when it is answered. A frame on a switch and the slots of its
+   receivers are effects of the sender's first slot.
+3. hv/trace/decoders/devices.py reads the notes: a disk request is `BLOCK_REQUEST` and the disk's name, its response
+   `BLOCK_RESPONSE` and the name; a slot is `NET_SLOT`; a frame is the switch's name, a zero byte, and the frame.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from typing import TYPE_CHECKING
 
 from hv.backends.block import Answered, Block, Step, Taken, Told
 from hv.backends.device import Device
-from hv.trace.notes import BLOCK_REQUEST, BLOCK_RESPONSE
+from hv.backends.net import Vif
+from hv.backends.net_queue import Slot
+from hv.trace.notes import BLOCK_REQUEST, BLOCK_RESPONSE, NET_SLOT
 
 if TYPE_CHECKING:
     from hv.machine.domain import Domain
@@ -23,9 +27,11 @@ if TYPE_CHECKING:
 
 
 def watch(domain: Domain, device: Device) -> None:
-    """Report the requests of a disk while somebody listens; of other devices there is nothing to report here."""
+    """Report a device's requests while somebody listens; of kinds not named here there is nothing to report."""
     if isinstance(device, Block):
         device.observers.append(DiskTrace(domain, device))
+    if isinstance(device, Vif):
+        device.watch = SlotTrace(domain, device.number)
 
 
 class DiskTrace:
@@ -60,6 +66,24 @@ class DiskTrace:
     def _note(self, what: str, data: bytes, cause: int) -> int:
         name = self._disk.vdev.encode()
         return self._domain.machine.trace.note(self._domain.domid, "block", what, data + name, cause)
+
+
+class SlotTrace:
+    """Reports the slots of one interface's rings: see hv.backends.net_queue.Watch."""
+
+    def __init__(self, domain: Domain, interface: int) -> None:
+        self._domain, self._interface = domain, interface
+
+    @property
+    def attached(self) -> bool:
+        return self._domain.machine.trace.attached
+
+    def slot(self, slot: Slot) -> int:
+        data = NET_SLOT.pack(self._interface, *slot)
+        return self._domain.machine.trace.note(self._domain.domid, "vif", "slot", data)
+
+    def because(self, cause: int) -> int:
+        return self._domain.engine.set_cause(cause)
 
 
 def frames(trace: Trace, switch: str) -> Callable[[bytes], None]:

@@ -88,8 +88,11 @@ def from_config(machine: Machine, config: Config) -> list[Device]:
             if any(other.number == disk.number for other in devices):
                 raise ConfigError(f"{config.name} has two disks {disk.vdev}: give each its own name")
             devices.append(_block(disk, min(config.vcpus, QUEUES)))
-        for index, vif in enumerate(config.vifs):
-            devices.append(_vif(machine, config, vif, index))
+        for index, spec in enumerate(config.vifs):
+            vif = _vif(machine, config, spec, index)
+            if any((other.kind, other.number) == (vif.kind, vif.number) for other in devices):
+                raise ConfigError(f"{config.name} has two network interfaces {vif.number}: give each its own devid")
+            devices.append(vif)
     except BaseException:
         for device in devices:
             device.close()
@@ -98,9 +101,16 @@ def from_config(machine: Machine, config: Config) -> list[Device]:
 
 
 def _vif(machine: Machine, config: Config, vif: VifSpec, index: int) -> Vif:
-    mac = vif.mac or default_mac(config.name, index)
-    switch = machine.network.switch(vif.bridge)
-    return Vif(switch, mac, index, name=vif.name or "", queues=min(config.vcpus, QUEUES))
+    return Vif(
+        machine.network.switch(vif.bridge),
+        vif.mac or default_mac(config.name, index),
+        index if vif.devid is None else vif.devid,
+        name=vif.name or "",
+        queues=min(config.vcpus, QUEUES),
+        mtu=vif.mtu,
+        trusted=vif.trusted,
+        shown=dict(vif.shown),
+    )
 
 
 def _block(disk: DiskSpec, queues: int) -> Block:

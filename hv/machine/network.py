@@ -34,7 +34,7 @@ class Network:
     def switch(self, name: str = DEFAULT_BRIDGE) -> Switch:
         """The switch of that name, made when first asked for."""
         if name not in self._switches:
-            switch = self._switches[name] = Switch(name)
+            switch = self._switches[name] = Switch(name, lambda: self._machine.now_ns)
             switch.taps += [capture.frame for capture in self._captures]
             if self._machine.trace.attached:  # for whoever listens from the start: a tap costs every frame
                 switch.taps.append(frames(self._machine.trace, name))

@@ -25,21 +25,21 @@ class GuestPeer:
         try:
             return self._host.grants.map(self.domid, ref, readonly=readonly)
         except GrantRefused as refused:
-            raise DeviceError(f"cannot map {refused}") from None
+            raise DeviceError(f"cannot map {refused}", refused.status) from None
 
     def read(self, segments: list[tuple[int, int, int]], into: bytearray | memoryview) -> None:
         """Copy parts of granted pages, (ref, offset, length) of each, one behind the other. DeviceError."""
         try:
             self._host.grants.read(self.domid, segments, into)
         except GrantRefused as refused:
-            raise DeviceError(f"cannot read {refused}") from None
+            raise DeviceError(f"cannot read {refused}", refused.status) from None
 
     def write(self, segments: list[tuple[int, int, int]], data: bytes | bytearray | memoryview) -> None:
         """The other direction. DeviceError."""
         try:
             self._host.grants.write(self.domid, segments, data)
         except GrantRefused as refused:
-            raise DeviceError(f"cannot write {refused}") from None
+            raise DeviceError(f"cannot write {refused}", refused.status) from None
 
     def listen(self, port: int, handler: Callable[[], None]) -> int:
         own = self._host.events.bind_interdomain(self.domid, port)

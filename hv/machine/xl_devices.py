@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from hv.errors import ConfigError
 
@@ -39,11 +40,15 @@ class DiskSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VifSpec:
-    """A network interface: six bytes of address, and the switch it is plugged into."""
+    """A network interface: six bytes of address, the switch it is plugged into, its number, keys shown in XenStore."""
 
     mac: bytes | None = None
     bridge: str = "xenbr0"
     name: str | None = None
+    devid: int | None = None
+    mtu: int = 1500
+    trusted: bool = True
+    shown: tuple[tuple[str, str], ...] = ()
 
 
 def disk(text: str, warn: Warn) -> DiskSpec:
@@ -151,20 +156,63 @@ def _virtual_number(vdev: str, disk_number: int, partition: int) -> int:
 
 def vif(text: str, warn: Warn) -> VifSpec:
     """One item of `vif=[…]`, for example "mac=00:16:3e:00:00:01,bridge=lan"; "" takes all defaults."""
-    spec = VifSpec()
+    found: dict[str, Any] = {}
     for word in filter(None, (word.strip() for word in text.split(","))):
-        key, _, value = word.partition("=")
-        if key == "mac":
-            spec = replace(spec, mac=_mac(text, value))
-        elif key == "bridge":
-            spec = replace(spec, bridge=value)
-        elif key == "vifname":
-            spec = replace(spec, name=value)
-        elif key in ("ip", "script", "model", "type", "rate", "gatewaydev", "netdev", "backend", "trusted"):
-            warn(f"vif {text!r}: {key} is ignored")
+        key, equals, value = word.partition("=")
+        if not equals and key in ("trusted", "untrusted"):
+            found["trusted"] = key == "trusted"
+        elif equals and key in VIF_KEYS:
+            found |= VIF_KEYS[key](text, value)
+        elif equals and (key in VIF_IGNORED or key.startswith("colo_")):
+            warn(f"vif {text!r}: {key} is ignored: {VIF_IGNORED.get(key, 'hv has no replication')}")
         else:
-            raise ConfigError(f"vif {text!r}: {key} is unknown: hv knows mac, bridge and vifname")
-    return spec
+            raise ConfigError(f"vif {text!r}: {word} is unknown: hv knows {', '.join(VIF_KEYS)}")
+        if key in VIF_SHOWN:
+            found.setdefault("shown", {})[key] = value
+    return VifSpec(**{**found, "shown": tuple(found.get("shown", {}).items())})
+
+
+def _bridge(text: str, value: str) -> dict[str, Any]:
+    if not value:
+        raise ConfigError(f"vif {text!r}: the bridge has no name: write bridge=lan, or leave it out")
+    return {"bridge": value}
+
+
+def _vif_type(text: str, value: str) -> dict[str, Any]:
+    if value != "vif":
+        raise ConfigError(f"vif {text!r}: type {value!r} is for guests with emulated devices: leave it out")
+    return {}
+
+
+def _number(name: str, least: int, most: int) -> Callable[[str, str], dict[str, Any]]:
+    def parse(text: str, value: str) -> dict[str, Any]:
+        if not re.fullmatch(r"[0-9]{1,6}", value) or not least <= int(value) <= most:
+            raise ConfigError(f"vif {text!r}: {name} {value!r} is no number from {least} to {most}")
+        return {name: int(value)}
+
+    return parse
+
+
+VIF_KEYS: dict[str, Callable[[str, str], dict[str, Any]]] = {
+    "mac": lambda text, value: {"mac": _mac(text, value)},
+    "bridge": _bridge,
+    "vifname": lambda _, value: {"name": value},
+    "type": _vif_type,
+    "devid": _number("devid", 0, 65535),
+    "mtu": _number("mtu", 68, 65535 - 18),
+    "ip": lambda *_: {},
+}
+VIF_SHOWN = ("ip", "gatewaydev")  # in XenStore, for who asks
+VIF_IGNORED = {
+    "script": "hv's switches need none",
+    "model": "it is for guests with emulated devices",
+    "rate": "hv's switches have no limit",
+    "gatewaydev": "hv's switches do not route",
+    "netdev": "hv's switches do not route",
+    "backend": "hv's backends are in domain 0",
+    "forwarddev": "hv has no replication",
+    "accel": "xl ignores it too",
+}
 
 
 def _mac(text: str, value: str) -> bytes:

@@ -62,8 +62,8 @@ def test_copy_by_tcp(pair: tuple[Linux, Linux]) -> None:
 def test_copy_without_offloads(pair: tuple[Linux, Linux], monkeypatch: pytest.MonkeyPatch) -> None:
     """Who takes neither large segments nor blank checksums gets finished frames; Linux checks their sums."""
     vif = pair[1].domain.devices[0]
-    monkeypatch.setattr(vif, "_gso", False)
-    monkeypatch.setattr(vif, "_blank", False)
+    monkeypatch.setattr(vif, "_gso", frozenset())
+    monkeypatch.setattr(vif, "_blank", frozenset())
     sent, received = copied(*pair, mib=1)
     assert sent == received
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
-from hv.abi.io import blkif
+from hv.abi import grant_table
+from hv.abi.io import blkif, netif
 from hv.trace.decoders import describes_note
 from hv.trace.events import Note
-from hv.trace.notes import BLOCK_REQUEST, BLOCK_RESPONSE, GRANT_MAP
+from hv.trace.notes import BLOCK_REQUEST, BLOCK_RESPONSE, GRANT_MAP, NET_SLOT
 
 
-def _names(prefix: str) -> dict[int, str]:
-    return {value: name.removeprefix(prefix) for name, value in vars(blkif).items() if name.startswith(prefix)}
+def _names(prefix: str, module: ModuleType = blkif) -> dict[int, str]:
+    return {value: name.removeprefix(prefix) for name, value in vars(module).items() if name.startswith(prefix)}
 
 
 _OPERATIONS, _STATUS = _names("BLKIF_OP_"), _names("BLKIF_RSP_")
+_SENT_FLAGS, _RECEIVED_FLAGS = _names("NETTXF_", netif), _names("NETRXF_", netif)
+_SENT_STATUS, _GRANT_STATUS = _names("NETIF_RSP_", netif), _names("GNTST_", grant_table)
 _TYPES = {0x0800: "IPv4", 0x0806: "ARP", 0x86DD: "IPv6"}
 _ADDRESSES, _HEADER = 6, 14
 
@@ -64,6 +68,37 @@ def net(event: Note) -> str:
     """`net xenbr0: ARP from 00:16:3e:00:00:01 to ff:ff:ff:ff:ff:ff, 42 bytes`."""
     f = frame_fields(event)
     return f"net {f['switch']}: {f['type']} from {f['from']} to {f['to']}, {f['length']} bytes"
+
+
+def vif_fields(event: Note) -> dict[str, Any]:
+    interface, sent, queue, identity, ref, offset, size, flags, status = NET_SLOT.unpack(event.data)
+    names = _SENT_FLAGS if sent else _RECEIVED_FLAGS
+    return {
+        "interface": interface,
+        "ring": "tx" if sent else "rx",
+        "queue": queue,
+        "request": identity,
+        "reference": ref,
+        "offset": offset,
+        "size": size,
+        "flags": [name for bit, name in names.items() if flags & bit],
+        "status": _slot_status(bool(sent), status),
+    }
+
+
+def _slot_status(sent: bool, status: int) -> str:
+    if sent:
+        return _SENT_STATUS.get(status, str(status))
+    return "OKAY" if status >= 0 else _GRANT_STATUS.get(status, str(status))
+
+
+@describes_note("vif", fields=vif_fields)
+def vif(event: Note) -> str:
+    """`vif0 tx 0: request 5, 66 bytes at 0x802 of grant 9, csum_blank: OKAY`."""
+    f = vif_fields(event)
+    extra = "".join(f", {name}" for name in f["flags"])
+    place = f"{f['size']} bytes at {f['offset']:#x} of grant {f['reference']}"
+    return f"vif{f['interface']} {f['ring']} {f['queue']}: request {f['request']}, {place}{extra}: {f['status']}"
 
 
 def grant_fields(event: Note) -> dict[str, Any]:

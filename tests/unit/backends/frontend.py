@@ -62,7 +62,7 @@ class FakePeer:
         done = 0
         for ref, offset, length in segments:
             if ref not in self.pages or ref in self.readonly or offset + length > PAGE:
-                raise DeviceError("a grant of domain 7 cannot be written: GNTST_bad_gntref")
+                raise DeviceError("a grant of domain 7 cannot be written: GNTST_bad_gntref", -3)
             self.pages[ref][offset : offset + length] = data[done : done + length]
             done += length
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 import pytest
 from frontend import FrontRing, frontend_state, plugged
-from test_packet import ip, tcp, valid
+from test_packet import ip, ip6, tcp, valid
 
-from hv.backends.net import MOST_WAITING, Vif
+from hv.backends.net import MOST_GROUPS, Vif
+from hv.backends.net_queue import MOST_WAITING, Slot
 from hv.backends.packet import Packet
 from hv.backends.switch import Switch
 
 BLANK, VALIDATED, MORE, EXTRA = 1, 2, 4, 8  # NETTXF_*
 RX_VALIDATED, RX_BLANK, RX_MORE, RX_EXTRA = 1, 2, 4, 8  # NETRXF_*
 OKAY, ERROR, NULL = 0, -1, 1
+BAD_GRANT = -3  # GNTST_bad_gntref
+Network = Callable[[int, bytes], bytes]
 TX, RX, PORT = 1, 2, 3
 DATA = 100
 
@@ -33,13 +37,14 @@ class Cable:
 class Interface:
     """A connected vif, `split` or with one event channel, with `queues` pairs of rings."""
 
-    def __init__(self, *, queues: int = 1, split: bool = False, **front: str) -> None:
-        self.switch = Switch("s")
+    def __init__(self, *, queues: int = 1, split: bool = False, switch: Switch | None = None, **front: str) -> None:
+        self.switch = switch or Switch("s")
         self.cable = Cable(self.switch)
         self.device = Vif(self.switch, bytes([0, 0x16, 0x3E, 0, 0, 1]), queues=queues)
         self.peer, self.nodes = plugged(self.device)
         self.tx, self.rx = [], []
-        values = {"request-rx-copy": "1", "feature-sg": "1", "feature-gso-tcpv4": "1", "state": "4"} | front
+        values = {"request-rx-copy": "1", "feature-sg": "1", "feature-gso-tcpv4": "1", "state": "4"}
+        values |= {"feature-gso-tcpv6": "1", "feature-ipv6-csum-offload": "1"} | front
         if queues > 1:
             values["multi-queue-num-queues"] = str(queues)
         for queue in range(queues):
@@ -86,7 +91,12 @@ def gso(size: int, kind: int = 1, more: int = 0, extra: int = 1) -> bytes:
     return struct.pack("<BBHBxHxxxx", extra, more, size, kind, 0)
 
 
+def extra(kind: int, data: bytes, more: int = 0) -> bytes:
+    return struct.pack("<BB6sxxxx", kind, more, data)
+
+
 FRAME = ip(6, tcp(b"payload"))
+FRAME6 = ip6(6, tcp(b"payload"))
 
 
 @pytest.fixture
@@ -113,14 +123,35 @@ def test_transmit_in_pieces(interface: Interface) -> None:
         piece(DATA + 2, 3, len(FRAME) - 50, 0, 3),
     )
     assert answers == [(1, OKAY), (2, OKAY), (3, OKAY)]
-    assert interface.cable.got == [Packet(FRAME, blank=True)]
+    assert interface.cable.got == [Packet(FRAME, blank=True, valid=True)]
 
 
 def test_transmit_of_a_large_one(interface: Interface) -> None:
     interface.peer.grant(DATA, FRAME)
     answers = interface.send(piece(DATA, 0, len(FRAME), EXTRA | BLANK, 5), gso(3))
     assert answers == [(5, OKAY), (0, NULL)]
-    assert interface.cable.got == [Packet(FRAME, blank=True, gso=3)]
+    assert interface.cable.got == [Packet(FRAME, blank=True, gso=3, valid=True)]
+
+
+@pytest.mark.parametrize(("flags", "expected"), [
+    (0, Packet(FRAME)),
+    (VALIDATED, Packet(FRAME, valid=True)),
+    (BLANK, Packet(FRAME, blank=True, valid=True)),
+    (BLANK | VALIDATED, Packet(FRAME, blank=True, valid=True)),
+])  # fmt: skip
+def test_checksum_flags(flags: int, expected: Packet, interface: Interface) -> None:
+    interface.peer.grant(DATA, FRAME)
+    interface.send(piece(DATA, 0, len(FRAME), flags))
+    assert interface.cable.got == [expected]
+
+
+def test_extra_infos_of_each_type(interface: Interface) -> None:
+    """Of one type the last counts; a hash is known and says nothing here; all are answered."""
+    interface.peer.grant(DATA, FRAME)
+    extras = [gso(9, more=1), extra(4, b"\1\1abcd", more=1), gso(3, kind=2)]
+    answers = interface.send(piece(DATA, 0, len(FRAME), EXTRA | BLANK, 5), *extras)
+    assert answers == [(5, OKAY), (0, NULL), (0, NULL), (0, NULL)]
+    assert interface.cable.got == [Packet(FRAME, blank=True, gso=3, valid=True)]
 
 
 def test_many_frames_around_the_ring(interface: Interface) -> None:
@@ -131,27 +162,63 @@ def test_many_frames_around_the_ring(interface: Interface) -> None:
     assert len(interface.cable.got) == 800
 
 
-def test_a_grant_that_can_not_be_read_costs_the_frame_only(interface: Interface) -> None:
+SMALL = [piece(DATA, 0, 1, MORE, 7)]
+LOST = {  # what costs the frame only: (its requests, the answers)
+    "a bad grant": ([piece(9999, 0, 60, MORE, 1), piece(DATA, 0, 10, 0, 2)], [(1, ERROR), (2, OKAY)]),
+    "a bad grant behind": ([piece(DATA, 0, 60, MORE, 1), piece(9999, 0, 10, 0, 2)], [(1, OKAY), (2, ERROR)]),
+    "shorter than ethernet": ([piece(DATA, 0, 13, 0, 1)], [(1, ERROR)]),
+    "no bytes": ([piece(DATA, 0, 0, 0, 1)], [(1, ERROR)]),
+    "no bytes, in two": ([piece(DATA, 0, 0, MORE, 1), piece(DATA, 0, 0, 0, 2)], [(1, ERROR), (2, ERROR)]),
+    "short and beyond its page": ([piece(DATA, 4095, 13, 0, 1)], [(1, ERROR)]),
+    "pieces longer than the whole": ([piece(DATA, 0, 60, MORE, 1), piece(DATA, 0, 61, 0, 2)], [(1, ERROR), (2, ERROR)]),
+    "more than 64 KiB": (  # the size has wrapped around
+        [piece(DATA, 0, 100, MORE, 1), *[piece(DATA, 0, 4096, MORE, 2)] * 15, piece(DATA, 0, 4096, 0, 2)],
+        [(1, ERROR), *[(2, ERROR)] * 16],
+    ),
+    "19 further pieces": (
+        [piece(DATA, 0, 60, MORE, 1), *SMALL * 18, piece(DATA, 0, 1, 0, 8)],
+        [(1, ERROR), *[(7, ERROR)] * 18, (8, ERROR)],
+    ),
+    "an extra info too": (
+        [piece(DATA, 0, 13, EXTRA | MORE, 1), gso(3), piece(DATA, 0, 1, 0, 2)],
+        [(1, ERROR), (0, NULL), (2, ERROR)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_what_costs_the_frame_only(name: str, interface: Interface) -> None:
     interface.peer.grant(DATA, FRAME)
-    assert interface.send(piece(9999, 0, 60, MORE, 1), piece(DATA, 0, 10, 0, 2)) == [(1, ERROR), (2, ERROR)]
+    requests, answers = LOST[name]
+    assert interface.send(*requests) == answers
+    assert interface.cable.got == []
     assert interface.send(piece(DATA, 0, len(FRAME))) == [(0, OKAY)]
     assert interface.cable.got == [Packet(FRAME)]
 
 
+def test_eighteen_further_pieces(interface: Interface) -> None:
+    """What every frontend may expect (XEN_NETIF_NR_SLOTS_MIN)."""
+    interface.peer.grant(DATA, FRAME)
+    answers = interface.send(piece(DATA, 0, 60, MORE, 1), *SMALL * 17, piece(DATA, 1, 1, 0, 8))
+    assert answers == [(1, OKAY), *[(7, OKAY)] * 17, (8, OKAY)]
+    assert interface.cable.got == [Packet(FRAME[:42] + FRAME[:1] * 17 + FRAME[1:2])]
+
+
 PROTOCOL = {
-    "shorter than ethernet": [piece(DATA, 0, 13)],
-    "no bytes": [piece(DATA, 0, 0)],
     "beyond its page": [piece(DATA, 4090, 60)],
     "offset beyond its page": [piece(DATA, 65535, 60)],
-    "pieces larger than the whole": [piece(DATA, 0, 60, MORE), piece(DATA, 0, 61)],
+    "a further piece beyond its page": [piece(DATA, 0, 60, MORE), piece(DATA, 4090, 7)],
+    "that in a frame that is lost": [piece(DATA, 0, 60, MORE), piece(DATA, 0, 61, MORE), piece(DATA, 4090, 7)],
     "no last piece": [piece(DATA, 0, 60, MORE)],
     "no extra info": [piece(DATA, 0, 60, EXTRA)],
-    "too many pieces": [piece(DATA, 0, 60, MORE), *[piece(DATA, 0, 1, MORE)] * 25, piece(DATA, 0, 1)],
-    "unknown extra info": [piece(DATA, 0, 60, EXTRA), gso(100, extra=9)],
-    "multicast list": [piece(DATA, 0, 60, EXTRA), gso(100, extra=2)],
-    "extra infos without end": [piece(DATA, 0, 60, EXTRA), *[gso(100, more=1)] * 40],
+    "no further extra info": [piece(DATA, 0, 60, EXTRA), gso(3, more=1)],
+    "21 further pieces": [piece(DATA, 0, 60, MORE), *SMALL * 20, piece(DATA, 0, 1)],
+    "extra info of type 0": [piece(DATA, 0, 60, EXTRA), gso(100, extra=0)],
+    "extra info of type 5": [piece(DATA, 0, 60, EXTRA), gso(100, extra=5)],
+    "that behind a multicast address": [piece(DATA, 0, 60, EXTRA), extra(2, b"\1abcde", more=1), gso(100, extra=9)],
     "segments of nothing": [piece(DATA, 0, 60, EXTRA), gso(0)],
-    "segments of IPv6": [piece(DATA, 0, 60, EXTRA), gso(100, kind=2)],
+    "segments of no type": [piece(DATA, 0, 60, EXTRA), gso(100, kind=0)],
+    "segments of type 3": [piece(DATA, 0, 60, EXTRA), gso(100, kind=3)],
 }
 
 
@@ -186,9 +253,16 @@ def test_receive(interface: Interface) -> None:
     assert interface.received() == [(51, 0, RX_BLANK | RX_VALIDATED, len(FRAME))]
 
 
-def test_receive_large(interface: Interface) -> None:
+def test_receive_validated(interface: Interface) -> None:
+    interface.offer(50)
+    interface.switch.forward(interface.cable, Packet(FRAME, valid=True))
+    assert interface.received() == [(50, 0, RX_VALIDATED, len(FRAME))]
+
+
+@pytest.mark.parametrize(("network", "kind"), [(ip, 1), (ip6, 2)])
+def test_receive_large(network: Network, kind: int, interface: Interface) -> None:
     """A frame over several buffers, its extra info behind the first."""
-    frame = ip(6, tcp(bytes(range(250)) * 40))
+    frame = network(6, tcp(bytes(range(250)) * 40))
     interface.offer(*range(50, 60))
     interface.switch.forward(interface.cable, Packet(frame, blank=True, gso=1448))
     responses = interface.received()
@@ -198,17 +272,26 @@ def test_receive_large(interface: Interface) -> None:
         (RX_MORE, 4096),
         (0, len(frame) - 8192),
     ]
-    assert struct.pack("<HHHh", *responses[1]) == gso(1448)[:8]
+    assert struct.pack("<HHHh", *responses[1]) == gso(1448, kind)[:8]
     assert b"".join(bytes(interface.peer.pages[ref]) for ref in (50, 52, 53))[: len(frame)] == frame
 
 
-def test_receiver_without_features_gets_finished_frames() -> None:
-    interface = Interface(**{"feature-gso-tcpv4": "0", "feature-no-csum-offload": "1"})
-    frame = ip(6, tcp(b"x" * 5000))
+FINISHED = [
+    (ip, {"feature-gso-tcpv4": "0", "feature-no-csum-offload": "1"}, 1448),
+    (ip, {"feature-sg": "0", "feature-no-csum-offload": "1"}, 1448),
+    (ip6, {"feature-gso-tcpv6": "0", "feature-ipv6-csum-offload": "0"}, 1428),
+]
+
+
+@pytest.mark.parametrize(("network", "front", "size"), FINISHED)
+def test_receiver_without_features_gets_finished_frames(network: Network, front: dict[str, str], size: int) -> None:
+    interface = Interface(**front)
+    frame = network(6, tcp(b"x" * 5000))
     interface.offer(*range(50, 60))
-    interface.switch.forward(interface.cable, Packet(frame, blank=True, gso=1448))
+    interface.switch.forward(interface.cable, Packet(frame, blank=True, gso=size))
     responses = interface.received()
-    assert [status for _, _, _, status in responses] == [1502, 1502, 1502, 710]
+    head = len(frame) - 5000
+    assert [status for _, _, _, status in responses] == [head + size] * 3 + [head + 5000 - 3 * size]
     assert all(flags == 0 for _, _, flags, _ in responses)
     assert all(valid(bytes(interface.peer.pages[ref][:size])) for ref, _, _, size in responses)
 
@@ -228,7 +311,7 @@ def test_frames_wait_for_room(interface: Interface) -> None:
 def test_waiting_is_bounded(interface: Interface) -> None:
     frame = FRAME + bytes(60000)
     for _ in range(200):
-        interface.switch.forward(interface.cable, Packet(frame))
+        interface.switch.forward(interface.cable, Packet(frame, gso=1000))
     assert interface.device.dropped_frames == 200 - MOST_WAITING // len(frame)
 
 
@@ -237,7 +320,131 @@ def test_a_buffer_that_can_not_be_written(interface: Interface) -> None:
     interface.peer.readonly.add(50)
     interface.switch.forward(interface.cable, Packet(FRAME))
     interface.switch.forward(interface.cable, Packet(FRAME))
-    assert interface.received() == [(50, 0, 0, ERROR), (51, 0, 0, len(FRAME))]
+    assert interface.received() == [(50, 0, 0, BAD_GRANT), (51, 0, 0, len(FRAME))]
+
+
+def test_one_buffer_of_several_that_can_not_be_written(interface: Interface) -> None:
+    """Its status says so; the others are filled all the same, as grant copies are done one by one."""
+    frame = FRAME + bytes(range(256)) * 40
+    interface.offer(50, 51, 52, 53)
+    interface.peer.readonly.add(52)
+    interface.switch.forward(interface.cable, Packet(frame, gso=1000))
+    first, _, second, third = interface.received()
+    assert (first[3], second[3], third[3]) == (4096, BAD_GRANT, len(frame) - 8192)
+    assert interface.peer.pages[53][: len(frame) - 8192] == frame[8192:]
+
+
+@pytest.mark.parametrize(("mtu", "size", "arrives"), [
+    (1500, 1514, True), (1500, 1518, True), (1500, 1519, False), (9000, 9014, True), (9000, 9019, False),
+    (68, 82, True), (68, 87, False),
+])  # fmt: skip
+def test_mtu(mtu: int, size: int, arrives: bool, interface: Interface) -> None:
+    """With room for a VLAN's tag; segments are not frames."""
+    interface.device.mtu = mtu
+    interface.offer(50, 51, 52, 53)
+    interface.switch.forward(interface.cable, Packet(FRAME.ljust(size, b"x")))
+    assert bool(interface.received()) == arrives == (interface.device.dropped_frames == 0)
+
+
+# --- multicast control
+
+GROUP, OTHER_GROUP = b"\x01\0\x5e\0\0\1", b"\x33\x33\0\0\0\1"
+
+
+def addressed(target: bytes) -> Packet:
+    return Packet(target + FRAME[6:])
+
+
+def test_multicast_control() -> None:
+    """A frontend that asks for it gets the groups that it has joined, broadcasts, and what is for one address."""
+    interface = Interface(**{"request-multicast-control": "1"})
+    assert interface.nodes.back_values["feature-multicast-control"] == "1"
+    interface.offer(*range(50, 60))
+
+    def arrives(target: bytes) -> bool:
+        interface.switch.forward(interface.cable, addressed(target))
+        return bool(interface.received())
+
+    assert (arrives(GROUP), arrives(b"\xff" * 6), arrives(b"\2" * 6)) == (False, True, True)
+    assert interface.send(piece(0, 0, 0, EXTRA, 9), extra(2, GROUP)) == [(9, OKAY), (0, NULL)]
+    assert (arrives(GROUP), arrives(OTHER_GROUP)) == (True, False)
+    assert interface.send(piece(0, 0, 0, EXTRA, 9), extra(3, GROUP)) == [(9, OKAY), (0, NULL)]
+    assert not arrives(GROUP)
+    assert interface.cable.got == []
+
+
+def test_multicast_without_control(interface: Interface) -> None:
+    interface.offer(50)
+    interface.switch.forward(interface.cable, addressed(GROUP))
+    assert interface.received()
+
+
+def test_groups_are_bounded(interface: Interface) -> None:
+    answers = [
+        interface.send(piece(0, 0, 0, EXTRA, 9), extra(2, struct.pack(">HI", 0x0100, number)))[0][1]
+        for number in range(MOST_GROUPS + 2)
+    ]
+    assert answers == [OKAY] * MOST_GROUPS + [ERROR] * 2
+
+
+def test_groups_end_with_the_connection() -> None:
+    interface = Interface(**{"request-multicast-control": "1"})
+    interface.send(piece(0, 0, 0, EXTRA, 9), extra(2, GROUP))
+    for state in (5, 6, 1, 4):
+        frontend_state(interface.device, interface.nodes, state)
+    assert interface.nodes.states[-1] == "4"
+    interface.switch.forward(interface.cable, addressed(GROUP))
+    assert interface.received() == []
+
+
+# --- what a trace is told
+
+
+class Recorder:
+    attached = True
+
+    def __init__(self) -> None:
+        self.slots: list[Slot] = []
+
+        self.causes: list[int] = []
+        self.now = 0
+
+    def slot(self, slot: Slot) -> int:
+        self.slots.append(slot)
+        self.causes.append(self.now)
+        return len(self.slots)
+
+    def because(self, cause: int) -> int:
+        before, self.now = self.now, cause
+        return before
+
+
+def test_slots_are_reported(interface: Interface) -> None:
+    watch = interface.device.watch = Recorder()
+    interface.peer.grant(DATA, FRAME)
+    interface.send(piece(DATA, 0, 50, EXTRA | MORE, 5), gso(3), piece(9999, 7, 10, 0, 6))
+    interface.offer(50, 51, 52)
+    interface.switch.forward(interface.cable, Packet(FRAME.ljust(5000, b"x"), gso=1000))
+    assert watch.slots == [
+        Slot(True, 0, 5, DATA, 0, 50, EXTRA | MORE, OKAY),
+        Slot(True, 0, 6, 9999, 7, 10, 0, ERROR),
+        Slot(False, 0, 50, 50, 0, 4096, RX_EXTRA | RX_MORE, 4096),
+        Slot(False, 0, 52, 52, 0, 904, 0, 904),
+    ]
+
+
+def test_slots_are_causes() -> None:
+    """A receiver's slot is the effect of the sender's first one; nothing is afterwards."""
+    switch = Switch("s")
+    one, other = Interface(switch=switch), Interface(switch=switch)
+    watch = one.device.watch = other.device.watch = Recorder()
+    one.peer.grant(DATA, FRAME)
+    other.offer(50, 51)
+    one.tx[0].put(piece(DATA, 0, len(FRAME), MORE, 5))
+    one.send(piece(DATA, 0, 4, 0, 6), piece(DATA, 0, len(FRAME), 0, 7))
+    assert [slot.identity for slot in watch.slots] == [5, 6, 7, 50, 51]
+    assert watch.causes == [0, 0, 0, 1, 3]
+    assert watch.now == 0
 
 
 @pytest.mark.parametrize("queues", [1, 2, 4])

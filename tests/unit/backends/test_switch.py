@@ -10,7 +10,7 @@ import pytest
 import hv
 from hv.backends.packet import Packet
 from hv.backends.pcap import Capture
-from hv.backends.switch import MOST_ADDRESSES, Switch
+from hv.backends.switch import AGE_NS, MOST_ADDRESSES, Switch
 
 A, B, C = (bytes([2, 0, 0, 0, 0, last]) for last in (1, 2, 3))
 ALL = b"\xff" * 6
@@ -77,14 +77,52 @@ def test_flood_of_addresses_is_bounded(stations: list[Station]) -> None:
     a, b, c = stations
     for number in range(100, 5100):
         a.send(struct.pack(">HI", 0x0200, number), ALL)
-    assert len(a.switch._seen) == MOST_ADDRESSES
+    assert len(a.switch.addresses) == MOST_ADDRESSES
     frame = b.send(B, C)
     assert frame in a.got and frame in c.got
 
 
 def test_multicast_is_no_source(stations: list[Station]) -> None:
     stations[0].send(b"\x03" + A[1:], B)
-    assert not stations[0].switch._seen
+    assert not stations[0].switch.addresses
+
+
+def test_addresses_age() -> None:
+    """Five minutes after its last frame a station is forgotten, and what is for it is flooded again."""
+    now = [0]
+    switch = Switch("s", lambda: now[0])
+    a, b, c = (Station(switch) for _ in range(3))
+    a.send(A, ALL)
+    b.send(B, ALL)
+    for seconds, flooded in ((299, False), (300, True), (301, True)):
+        now[0] = seconds * 10**9
+        c.got.clear()
+        b.send(B, A)
+        assert bool(c.got) == flooded
+        assert switch.addresses == ({B: b} if flooded else {A: a, B: b})
+    a.send(A, ALL)
+    c.got.clear()
+    b.send(B, A)
+    assert c.got == []
+
+
+def test_a_full_table_has_room_again() -> None:
+    now = [0]
+    switch = Switch("s", lambda: now[0])
+    a, b, _ = (Station(switch) for _ in range(3))
+    for number in range(2 * MOST_ADDRESSES):
+        a.send(struct.pack(">HI", 0x0200, number), ALL)
+    now[0] = AGE_NS
+    b.send(B, ALL)
+    assert switch.addresses == {B: b}
+
+
+def test_switches_are_apart() -> None:
+    one, other = Switch("one"), Switch("other")
+    a, b = Station(one), Station(other)
+    a.send(A, ALL)
+    b.send(B, A)
+    assert a.got == b.got == []
 
 
 def test_capture(tmp_path: Path, stations: list[Station]) -> None:
