@@ -7,7 +7,7 @@ Rules:
 * A function that is compared is called through a pointer or from another file: never inlined here.
 * After each sample everything has been delivered that was expected, and nothing is left (`check`).
 """
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -15,9 +15,9 @@ from xen_abi cimport EVTCHNSTAT_ipi, xen_evtchn_fifo_control_block, xen_shared_i
 from hv.fastpath.evtchn cimport send
 from hv.fastpath.evtchn_2l cimport ops_2l
 from hv.fastpath.evtchn_fifo cimport ops_fifo
-from hv.fastpath.handlers cimport Bound, Handler, attach
+from hv.fastpath.handlers cimport Handler, attach
 from hv.fastpath.receiver cimport close_receiver, open_receiver, receive
-from hv.fastpath.state cimport domain_t, entry_t, fifo_t, machine_t, port_t, vcpu_t
+from hv.fastpath.state cimport domain_t, fifo_t, machine_t, port_t, vcpu_t
 
 from hv.fastpath.handlers import Batch, Counter, PythonHandler
 

@@ -8,7 +8,7 @@ Rules:
 
 Behaviour: Xen 4.17, arch/x86/pv/emul-priv-op.c and emul-inv-op.c.
 """
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from xen_abi cimport XEN_ENODEV
 from hv.engine.cpu cimport debug_registers_changed, get_flags, set_task_switched
 from hv.engine.cpuid cimport guest_cpuid

@@ -7,7 +7,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 from xen_abi cimport *
 from hv.engine.guest cimport Guest
-from hv.fastpath.frames cimport give_extent, give_frame, give_xenheap_frame, release_page
+from hv.fastpath.frames cimport give_extent, give_frame, release_page
 from hv.fastpath.memory cimport (ACCESS_LOOK, WALK_OK, active_root, copy_from_guest, copy_to_guest, frame_pointer,
                                  owns, walk, walk_t)
 from hv.fastpath.now cimport NEVER
@@ -45,13 +45,6 @@ cdef class GuestMemory(Guest):
     def populate_extent(self, uint64_t pfn, uint32_t order):
         """2**order contiguous machine frames at guest frame `pfn`: the first mfn, or None where there are none."""
         return give_extent(self._live(), pfn, order) or None
-
-    def xenheap_page(self):
-        """A frame of hv's own that this domain may map; its mfn."""
-        cdef uint64_t mfn = give_xenheap_frame(self._live())
-        if mfn == 0:
-            raise MemoryError("the machine has no memory left")
-        return mfn
 
     def release(self, uint64_t mfn):
         """Give a frame back: 0 or -EINVAL."""

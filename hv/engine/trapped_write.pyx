@@ -12,7 +12,7 @@ registers, pushes) are left to the guest, to which they are a plain page fault.
 Sums wrap around as the CPU's do: no overflow is checked here.
 Behaviour: Xen 4.17, arch/x86/pv/ro-page-fault.c; instructions: Intel SDM, volume 2.
 """
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from xen_abi cimport VMASST_TYPE_writable_pagetables
 from hv.engine.cpu cimport get_flags, set_flags

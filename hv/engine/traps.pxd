@@ -8,7 +8,6 @@ cdef void inject_interrupt(vcpu_t *v, int vector) noexcept nogil
 cdef void syscall_entry(vcpu_t *v) noexcept nogil
 cdef void deliver_events(vcpu_t *v) noexcept nogil
 cdef int64_t iret(vcpu_t *v) noexcept nogil
-cdef void toggle_mode(vcpu_t *v) noexcept nogil
 cdef void reload_segments(vcpu_t *v) noexcept nogil              # at a context switch
 cdef void set_flat_segments(vcpu_t *v) noexcept nogil
 cdef void flat_segments(hv_env *env, bint kernel_mode) noexcept nogil

@@ -123,7 +123,7 @@ cdef uint64_t segment_base(vcpu_t *v, uint32_t selector) noexcept nogil:
     return (descriptor >> 16 & 0xffffff) | (descriptor >> 56 & 0xff) << 24
 
 
-cdef void toggle_mode(vcpu_t *v) noexcept nogil:
+cdef void _toggle_mode(vcpu_t *v) noexcept nogil:
     """Guest kernel <-> guest user: another page-table root and the other GS base."""
     cdef hv_env *env = <hv_env *>v.domain.env
     if v.kernel_mode:
@@ -151,7 +151,7 @@ cdef int _bounce(vcpu_t *v, uint64_t handler, bint mask_events, bint with_error,
         sp = env.regs[RSP]
         cs &= ~<uint64_t>3
     else:
-        toggle_mode(v)
+        _toggle_mode(v)
         sp = v.kernel_sp
     sp &= ~<uint64_t>15
     if HV_START < sp < HV_END + 64:
@@ -290,7 +290,7 @@ cdef void _failsafe(vcpu_t *v, uint32_t *selectors) noexcept nogil:
     if v.kernel_mode:
         cs &= ~<uint64_t>3
     else:
-        toggle_mode(v)
+        _toggle_mode(v)
     sp = (sp & ~<uint64_t>15) - sizeof(frame)
     frame[:] = [env.regs[RCX], env.regs[R11], selectors[0], selectors[1], selectors[2], selectors[3], env.eip,
                 cs | mask << 32, (flags & ~<uint64_t>(FLAG_IF | FLAG_IOPL)) | (0 if mask else FLAG_IF), env.regs[RSP],
@@ -369,7 +369,7 @@ cdef int64_t iret(vcpu_t *v) noexcept nogil:
         if v.user_root == 0:
             crash(v.domain, b"iret to user mode without a user page table (MMUEXT_NEW_USER_BASEPTR)")
             return 0
-        toggle_mode(v)
+        _toggle_mode(v)
     if v.domain.vm_assist & (<uint64_t>1 << VMASST_TYPE_architectural_iopl):
         v.iopl = (frame.rflags >> 12) & 3
     if v.domain.machine.trace != NULL:

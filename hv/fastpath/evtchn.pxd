@@ -13,5 +13,4 @@ cdef void set_pending(domain_t *d, uint32_t port) noexcept nogil
 cdef int64_t send(domain_t *d, uint32_t port) noexcept nogil
 cdef int64_t unmask(domain_t *d, uint32_t port) noexcept nogil
 cdef int64_t poll(domain_t *d, uint32_t port) noexcept nogil
-cdef bint virq_is_global(uint32_t virq) noexcept nogil
 cdef void raise_virq(vcpu_t *v, uint32_t virq) noexcept nogil

@@ -12,8 +12,7 @@ Specification: event_channel.h; behaviour of Xen 4.17's common/event_channel.c.
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from xen_abi cimport (EVTCHN_FIFO_PRIORITY_DEFAULT, EVTCHNSTAT_closed, EVTCHNSTAT_interdomain,
-                      EVTCHNSTAT_ipi, EVTCHNSTAT_unbound, VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU, XEN_EACCES,
-                      XEN_EINVAL, XEN_ENOSPC, XEN_ENOSYS)
+                      EVTCHNSTAT_ipi, EVTCHNSTAT_unbound, XEN_EACCES, XEN_EINVAL, XEN_ENOSPC, XEN_ENOSYS)
 from hv.fastpath.receiver cimport forget
 from hv.fastpath.points cimport note_event
 from hv.fastpath.state cimport HISTORY, OBSERVED_TRACE, POINT_EVENT, charged, event_record_t
@@ -138,11 +137,6 @@ cdef int64_t poll(domain_t *d, uint32_t port) noexcept nogil:
     if not is_usable(d, port):
         return -XEN_EINVAL
     return d.port_ops.is_pending(d, port)
-
-
-cdef bint virq_is_global(uint32_t virq) noexcept nogil:
-    """Whether a VIRQ exists once for a domain (bound on vCPU 0, and may then be moved) instead of once a vCPU."""
-    return virq != VIRQ_TIMER and virq != VIRQ_DEBUG and virq != VIRQ_XENOPROF and virq != VIRQ_XENPMU
 
 
 cdef void raise_virq(vcpu_t *v, uint32_t virq) noexcept nogil:

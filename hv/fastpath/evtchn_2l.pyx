@@ -11,7 +11,7 @@ Specification: the comments on shared_info in xen.h; behaviour of Xen 4.17's com
 from libc.stdint cimport uint32_t, uint64_t
 from xen_abi cimport EVTCHN_2L_NR_CHANNELS
 from hv.fastpath.scan_2l cimport scan_2l
-from hv.fastpath.state cimport domain_t, port_ops_t, vcpu_t
+from hv.fastpath.state cimport domain_t, vcpu_t
 from hv.fastpath.vcpu cimport check_pollers, mark_events_pending
 
 

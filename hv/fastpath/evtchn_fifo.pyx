@@ -23,7 +23,7 @@ from hv.fastpath.evtchn_2l cimport ops_2l
 from hv.fastpath.memory cimport frame_pointer
 from hv.fastpath.scan_fifo cimport scan_fifo
 from hv.fastpath.paging cimport get_page_and_type, put_page_and_type
-from hv.fastpath.state cimport PAGE_SIZE, TYPE_WRITABLE, domain_t, fifo_t, fifo_vcpu_t, port_t, vcpu_t
+from hv.fastpath.state cimport PAGE_SIZE, TYPE_WRITABLE, domain_t, fifo_t, fifo_vcpu_t, port_t
 from hv.fastpath.vcpu cimport check_pollers, mark_events_pending
 
 cdef enum:

@@ -51,7 +51,7 @@ cdef int _grow(grant_table_t *t) noexcept nogil:
     return 0
 
 
-cdef foreign_t *find_foreign(domain_t *d, uint64_t mfn) noexcept nogil:
+cdef foreign_t *_find_foreign(domain_t *d, uint64_t mfn) noexcept nogil:
     """What the domain holds of a frame; NULL for nothing."""
     cdef foreign_t *f
     if d.grants == NULL or d.grants.foreign_used == 0:
@@ -62,7 +62,7 @@ cdef foreign_t *find_foreign(domain_t *d, uint64_t mfn) noexcept nogil:
 
 cdef bint may_reach(domain_t *d, uint64_t mfn, bint writable) noexcept nogil:
     """The wall's question: whether an entry of the domain's page tables for this foreign frame can be right."""
-    cdef foreign_t *f = find_foreign(d, mfn)
+    cdef foreign_t *f = _find_foreign(d, mfn)
     return f != NULL and (f.writes or (f.reads and not writable))
 
 
@@ -88,7 +88,7 @@ cdef int add_foreign(domain_t *d, uint64_t mfn, bint writable, bint device) noex
         f.writes += 1
     else:
         f.reads += 1
-    zombie = find_zombie(d.machine, d.machine.frames[mfn].owner)
+    zombie = _find_zombie(d.machine, d.machine.frames[mfn].owner)
     if zombie != NULL:
         zombie.held += 1
     return 0
@@ -111,7 +111,7 @@ cdef void remove_foreign(domain_t *d, uint64_t mfn, bint writable, bint device) 
         f.writes -= 1
     else:
         f.reads -= 1
-    zombie = find_zombie(d.machine, d.machine.frames[mfn].owner)
+    zombie = _find_zombie(d.machine, d.machine.frames[mfn].owner)
     if zombie != NULL:
         zombie.held -= 1
     if not (f.reads or f.writes or f.device_reads or f.device_writes):
@@ -132,7 +132,7 @@ cdef void _remove(grant_table_t *t, uint32_t hole) noexcept nogil:
     t.foreign_used -= 1
 
 
-cdef domain_t *find_zombie(machine_t *m, uint64_t owner) noexcept nogil:
+cdef domain_t *_find_zombie(machine_t *m, uint64_t owner) noexcept nogil:
     """The destroyed domain that a frame belongs to; `owner` as in frame_t. NULL for any other."""
     cdef domain_t *d = m.zombies
     while d != NULL and d.domid + 1 != owner:

@@ -4,7 +4,6 @@ from hv.fastpath.memory cimport owns
 from hv.fastpath.state cimport domain_t, machine_t
 from xen_abi cimport XEN_EINVAL
 
-cdef uint64_t take_frame(machine_t *m) noexcept nogil
 cdef uint64_t give_frame(domain_t *d, uint64_t pfn) noexcept nogil
 cdef uint64_t give_extent(domain_t *d, uint64_t pfn, uint32_t order) noexcept nogil
 cdef uint64_t give_xenheap_frame(domain_t *d) noexcept nogil

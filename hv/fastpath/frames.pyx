@@ -10,7 +10,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 from xen_abi cimport XEN_EINVAL
 from hv.fastpath.memory cimport frame_pointer, frame_written, owns
-from hv.fastpath.state cimport (FRAME_ALLOCATED, FRAME_VALIDATED, FRAME_XENHEAP, PAGE_SIZE, TYPE_NONE, TYPE_WRITABLE, frame_t,
+from hv.fastpath.state cimport (FRAME_ALLOCATED, FRAME_VALIDATED, FRAME_XENHEAP, PAGE_SIZE, TYPE_WRITABLE, frame_t,
                                 request_flush)
 
 cdef enum:
@@ -23,7 +23,7 @@ cdef extern from * nogil:
     const uint64_t INVALID_PFN
 
 
-cdef uint64_t take_frame(machine_t *m) noexcept nogil:
+cdef uint64_t _take_frame(machine_t *m) noexcept nogil:
     """A free, cleared frame with no owner; 0 where the machine is full."""
     cdef uint64_t mfn, index
     if m.free_head:
@@ -69,7 +69,7 @@ cdef void _assign(domain_t *d, uint64_t mfn, uint64_t pfn) noexcept nogil:
 
 cdef uint64_t give_frame(domain_t *d, uint64_t pfn) noexcept nogil:
     """A new frame of the domain at guest frame `pfn`; 0 where there is none."""
-    cdef uint64_t mfn = take_frame(d.machine)
+    cdef uint64_t mfn = _take_frame(d.machine)
     if mfn:
         _assign(d, mfn, pfn)
     return mfn
@@ -89,7 +89,7 @@ cdef uint64_t give_extent(domain_t *d, uint64_t pfn, uint32_t order) noexcept no
 
 cdef uint64_t give_xenheap_frame(domain_t *d) noexcept nogil:
     """hv's own page that the domain may map (shared_info, grant tables): always of writable type, never freed by it."""
-    cdef uint64_t mfn = take_frame(d.machine)
+    cdef uint64_t mfn = _take_frame(d.machine)
     cdef frame_t *f
     if mfn:
         f = &d.machine.frames[mfn]

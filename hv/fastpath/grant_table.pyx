@@ -10,7 +10,7 @@ Rules:
 Behaviour: Xen 4.17's common/grant_table.c (gnttab_grow_table, gnttab_set_version, get_maptrack_handle). There every vCPU
 has a queue of handles of its own; here the domain has one.
 """
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 from xen_abi cimport *

@@ -12,7 +12,6 @@ cdef enum:
     PIN_WRITERS = 0xff00ff
 
 cdef domain_t *find_domain(machine_t *m, uint32_t domid) noexcept nogil
-cdef int use_grant(domain_t *d, domain_t *owner, uint32_t ref, uint32_t flags, uint64_t *mfn) noexcept nogil
 cdef void end_use(domain_t *owner, uint32_t ref, uint32_t pins) noexcept nogil
 cdef void map_grant_ref(vcpu_t *v, xen_gnttab_map_grant_ref *op) noexcept nogil
 cdef void unmap_grant_ref(vcpu_t *v, xen_gnttab_unmap_grant_ref *op) noexcept nogil

@@ -12,8 +12,7 @@ Rules:
 
 Behaviour: Xen 4.17's common/grant_table.c and arch/x86/pv/grant_table.c. An error is a GNTST_* status, in Xen's order.
 """
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from xen_abi cimport *
 from hv.fastpath.domain cimport crash
 from hv.fastpath.foreign cimport add_foreign, remove_foreign
@@ -21,7 +20,7 @@ from hv.fastpath.frames cimport get_page, put_page
 from hv.fastpath.grant_entries cimport clear_status, entry_written
 from hv.fastpath.grant_table cimport NO_HANDLE, give_handle, nr_entries, take_handle
 from hv.fastpath.memory cimport *
-from hv.fastpath.paging cimport _adjust as adjust_entry, _put_target as put_target, get_page_and_type, put_page_and_type
+from hv.fastpath.paging cimport adjust_entry, get_page_and_type, put_page_and_type, put_target
 from hv.fastpath.state cimport *
 from hv.fastpath.tlb cimport entry_changed
 
@@ -125,7 +124,7 @@ cdef void _give_frame(domain_t *d, uint64_t mfn, uint32_t pins) noexcept nogil:
         put_page(d.machine, mfn)
 
 
-cdef int use_grant(domain_t *d, domain_t *owner, uint32_t ref, uint32_t flags, uint64_t *mfn) noexcept nogil:
+cdef int _use_grant(domain_t *d, domain_t *owner, uint32_t ref, uint32_t flags, uint64_t *mfn) noexcept nogil:
     """Pin a grant of `owner` for a mapping by `d` with GNTMAP_* flags, with the references on its frame: a GNTST_* status."""
     cdef grant_table_t *t = owner.grants
     cdef uint32_t pins = _pins(flags)
@@ -261,7 +260,7 @@ cdef void map_grant_ref(vcpu_t *v, xen_gnttab_map_grant_ref *op) noexcept nogil:
     if handle == NO_HANDLE:
         op.status = GNTST_no_space
         return
-    rc = use_grant(d, owner, op.ref, op.flags, &mfn)
+    rc = _use_grant(d, owner, op.ref, op.flags, &mfn)
     if rc == GNTST_okay and op.flags & GNTMAP_host_map:
         rc = _create_mapping(v, op.host_addr, mfn, op.flags)
         if rc != GNTST_okay:
@@ -335,7 +334,7 @@ cdef int host_map(domain_t *host, uint32_t domid, uint32_t ref, bint readonly, u
     handle[0] = take_handle(host.grants)
     if handle[0] == NO_HANDLE:
         return GNTST_no_space
-    rc = use_grant(host, owner, ref, flags, mfn)
+    rc = _use_grant(host, owner, ref, flags, mfn)
     if rc == GNTST_okay and add_foreign(host, mfn[0], not readonly, False):
         _undo(host, owner, ref, mfn[0], _pins(flags))
         rc = GNTST_general_error

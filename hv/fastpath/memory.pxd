@@ -1,7 +1,7 @@
 # cython: language_level=3
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from hv.fastpath.state cimport PAGE_SHIFT, PAGE_SIZE, SEEN_PAGES, domain_t, frame_t, machine_t, seen_t, vcpu_t
+from hv.fastpath.state cimport PAGE_SHIFT, PAGE_SIZE, SEEN_PAGES, domain_t, machine_t, seen_t, vcpu_t
 
 cdef enum:
     ACCESS_READ = 0

@@ -1,6 +1,6 @@
 # cython: language_level=3
 from libc.stdint cimport int64_t, uint64_t
-from hv.fastpath.state cimport domain_t, machine_t, vcpu_t
+from hv.fastpath.state cimport domain_t, vcpu_t
 
 cdef int get_page_and_type(domain_t *d, uint64_t mfn, int type) noexcept nogil
 cdef void put_page_and_type(domain_t *d, uint64_t mfn) noexcept nogil
@@ -15,5 +15,5 @@ cdef int pin(domain_t *d, uint64_t mfn, int type) noexcept nogil
 cdef int unpin(domain_t *d, uint64_t mfn) noexcept nogil
 cdef int new_root(vcpu_t *v, uint64_t mfn) noexcept nogil
 cdef int new_user_root(vcpu_t *v, uint64_t mfn) noexcept nogil
-cdef uint64_t _adjust(int level, uint64_t entry) noexcept nogil
-cdef void _put_target(domain_t *d, int level, uint64_t entry, uint64_t table) noexcept nogil
+cdef uint64_t adjust_entry(int level, uint64_t entry) noexcept nogil
+cdef void put_target(domain_t *d, int level, uint64_t entry, uint64_t table) noexcept nogil

@@ -12,7 +12,7 @@ Entries are adjusted as Xen does: guest kernel and user both run in ring 3, so U
 software bit 52 on L1 entries that were the kernel's. L4 slots 256..271 are the hypervisor's and are skipped.
 Behaviour: Xen 4.17, arch/x86/mm.c (get_page_type, mod_l?_entry) and pv/mm.h (adjust_guest_l?e).
 """
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from xen_abi cimport FIRST_RESERVED_GDT_ENTRY, XEN_EBUSY, XEN_EINVAL, XEN_EPERM
 from hv.fastpath.foreign cimport remove_foreign
 from hv.fastpath.frames cimport get_page, put_page
@@ -46,7 +46,7 @@ cdef bint _is_hypervisor_slot(int level, uint64_t slot) noexcept nogil:
     return level == TYPE_L4 and 256 <= slot < 272
 
 
-cdef uint64_t _adjust(int level, uint64_t entry) noexcept nogil:
+cdef uint64_t adjust_entry(int level, uint64_t entry) noexcept nogil:
     """The entry as Xen writes it; the guest reads these bits back."""
     if not entry & PTE_PRESENT:
         return entry
@@ -97,7 +97,7 @@ cdef int _get_target(domain_t *d, int level, uint64_t entry, uint64_t table) noe
     return rc
 
 
-cdef void _put_target(domain_t *d, int level, uint64_t entry, uint64_t table) noexcept nogil:
+cdef void put_target(domain_t *d, int level, uint64_t entry, uint64_t table) noexcept nogil:
     cdef uint64_t mfn = _frame_of(entry)
     cdef frame_t *f
     if not entry & PTE_PRESENT:
@@ -126,7 +126,7 @@ cdef void _drop_entries(domain_t *d, uint64_t mfn, int level, uint64_t end) noex
     cdef uint64_t i
     for i in range(end):
         if not _is_hypervisor_slot(level, i):
-            _put_target(d, level, entries[i], mfn)
+            put_target(d, level, entries[i], mfn)
 
 
 cdef int _validate_table(domain_t *d, uint64_t mfn, int level) noexcept nogil:
@@ -141,7 +141,7 @@ cdef int _validate_table(domain_t *d, uint64_t mfn, int level) noexcept nogil:
         if rc:
             _drop_entries(d, mfn, level, i)
             return rc
-        entries[i] = _adjust(level, entries[i])
+        entries[i] = adjust_entry(level, entries[i])
     return 0
 
 
@@ -235,7 +235,7 @@ cdef int _modify(domain_t *d, int level, uint64_t mfn, uint64_t *slot, uint64_t 
     if value & PTE_PRESENT:
         if value & (HV_L1_FORBIDDEN if level == TYPE_L1 else HV_LX_FORBIDDEN):
             return -XEN_EINVAL
-        value = _adjust(level, value)
+        value = adjust_entry(level, value)
         if old & PTE_PRESENT and not (old ^ value) & ~harmless:
             slot[0] = value | (old & (PTE_ACCESSED | PTE_DIRTY) if preserve_ad else 0)
             _changed(d, level, mfn, slot, old)
@@ -244,7 +244,7 @@ cdef int _modify(domain_t *d, int level, uint64_t mfn, uint64_t *slot, uint64_t 
         if rc:
             return rc
     slot[0] = value | (old & (PTE_ACCESSED | PTE_DIRTY) if preserve_ad else 0)
-    _put_target(d, level, old, mfn)
+    put_target(d, level, old, mfn)
     _changed(d, level, mfn, slot, old)
     return 0
 
@@ -289,8 +289,8 @@ cdef bint write_trapped(domain_t *d, uint64_t mfn, uint64_t offset, uint64_t val
     cdef uint64_t old = slot[0]
     if value & PTE_PRESENT and (value & HV_L1_FORBIDDEN or _get_l1_target(d, value)):
         return False
-    slot[0] = _adjust(TYPE_L1, value)
-    _put_target(d, TYPE_L1, old, mfn)
+    slot[0] = adjust_entry(TYPE_L1, value)
+    put_target(d, TYPE_L1, old, mfn)
     _changed(d, TYPE_L1, mfn, slot, old)
     return True
 

@@ -61,7 +61,7 @@ cdef int receive(domain_t *d) except -1 nogil:
     return rc
 
 
-cdef void put_back(domain_t *d, uint32_t port) noexcept nogil:
+cdef void _put_back(domain_t *d, uint32_t port) noexcept nogil:
     """An event that counts as delivered was not: it waits again. Where another one came since, that waits for both."""
     if not d.port_ops.is_pending(d, port):
         d.port_ops.set_pending(d, port)
@@ -89,7 +89,7 @@ cdef void detach(domain_t *d, uint32_t port) noexcept nogil:
     """The port has no handler from now on: its events wait, masked, for the next one."""
     d.port_ops.mask(d, port)
     if _leave_batch(d, port):
-        put_back(d, port)
+        _put_back(d, port)
     d.receiver.entries[port].call = NULL
 
 
@@ -142,7 +142,7 @@ cdef void _withdraw(domain_t *d, batch_t *batch, bint everything) noexcept nogil
     cdef uint32_t i, kept = 0
     for i in range(batch.count):
         if everything or d.port_ops.is_masked(d, batch.ports[i]):
-            put_back(d, batch.ports[i])
+            _put_back(d, batch.ports[i])
         else:
             batch.ports[kept] = batch.ports[i]
             kept += 1

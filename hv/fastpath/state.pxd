@@ -419,7 +419,6 @@ ctypedef struct domain_t:
     uint8_t crashed
     uint8_t shutdown_code
     uint8_t shutdown_said    # SCHEDOP_shutdown_code has fixed the code of a later shutdown
-    uint8_t hypercalls_made
     uint8_t in_multicall
     uint8_t paused           # by the API: not scheduled
     uint8_t pad
