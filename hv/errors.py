@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: GPL-2.0-only
 """What hv raises when its user, not hv, has to change something.
 
 1. ``str()`` of every error here is one sentence that names the thing and, where one exists,

@@ -1,2 +1,1 @@
-# SPDX-License-Identifier: GPL-2.0-only
 """From a guest's image to a domain that can run: image formats and domain builders."""

@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: GPL-2.0-only
 """Linux's bzImage: a setup header, and the kernel's ELF file as a compressed payload.
 
 A PV guest never runs the setup code; the builder takes the payload that the header points to

@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: GPL-2.0-only
 """Compressed kernels: one row a format, each bounded.
 
 1. A format is known by its magic number alone.

@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: GPL-2.0-only
 """ELF files: the header, the program headers and the section headers, as pyelftools reads them.
 
 1. Every number in the file is hostile until it has been checked against the file's length:

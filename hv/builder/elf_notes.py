@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: GPL-2.0-only
 """What a guest tells its builder: Xen's ELF notes, or the legacy ``__xen_guest`` string.
 
 1. Notes in PT_NOTE segments win; without a Xen note there, those in SHT_NOTE sections; without

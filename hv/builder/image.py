@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: GPL-2.0-only
 """A guest's image, read and judged: what to place where, and what the guest asks for.
 
 1. The format is decided by content: ELF, bzImage, or either of them gzip'ed.

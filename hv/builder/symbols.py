@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: GPL-2.0-only
 """Symbols of a guest's image: for people who read addresses, and for BSD kernels themselves.
 
 1. A debugging aid never stops a guest from booting: whatever is odd in a symbol table is left

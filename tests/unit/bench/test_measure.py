@@ -136,7 +136,6 @@ def example() -> list[Row]:
 
 
 def test_a_plot(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="an extra: pip install 'hv-xen[plot]'")
     plot.draw(tmp_path / "rows.png", example(), {"cpu": "x"})
     assert (tmp_path / "rows.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ConfigError, match="cannot be written"):

@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: GPL-2.0-only
 """A tiny ELF writer: just enough to make every image that the loader accepts or refuses."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: GPL-2.0-only
 """bzImages: each compression's round trip, and each refusal."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: GPL-2.0-only
 """Xen notes and the legacy string: tables of (what stands there, what is understood)."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: GPL-2.0-only
 """Symbols for people, and the table that BSD kernels are given."""
 
 from __future__ import annotations
@@ -7,6 +6,7 @@ import io
 import struct
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from hv.builder import image
 from hv.builder.image import Image
@@ -93,9 +93,8 @@ def test_bsd_symbols_stand_behind_the_kernel() -> None:
     area = bytes(guest.segments[-1].data)
     assert guest.segments[-1].vaddr == 0x100010  # 13 bytes of kernel, rounded up to 8
     assert guest.end == 0x100010 + len(area) and len(area) % 8 == 0
-    elffile = pytest.importorskip("elftools.elf.elffile")
     (size,) = struct.unpack_from("<I", area)
-    theirs = elffile.ELFFile(io.BytesIO(area[4 : 4 + size]))
+    theirs = ELFFile(io.BytesIO(area[4 : 4 + size]))
     sections = list(theirs.iter_sections())
     assert [s["sh_type"] for s in sections] == ["SHT_NULL", "SHT_SYMTAB", "SHT_STRTAB"]
     assert (sections[1].data(), sections[2].data()) == (TABLE, STRINGS)
