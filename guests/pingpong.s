@@ -100,18 +100,8 @@ ipi1:   .long   1
 port1:  .long   0
 
         .balign 8
-context:                                        # struct vcpu_guest_context
-        .skip   vcpu_guest_context_flags
-        .quad   VGCF_in_kernel
-        .skip   vcpu_guest_context_user_regs + cpu_user_regs_rip - vcpu_guest_context_flags - 8
-        .quad   second
-        .quad   FLAT_KERNEL_CS
-        .quad   EFLAGS_IF
-        .quad   second_stack
-        .quad   FLAT_KERNEL_SS
-        .skip   vcpu_guest_context_event_callback_eip - vcpu_guest_context_user_regs - cpu_user_regs_ss - 8
-        .quad   event1
-        .skip   sizeof_vcpu_guest_context - vcpu_guest_context_event_callback_eip - 8
+context:
+        vcpu_context second, second_stack, event1
 
         .bss
         .balign 16

@@ -156,16 +156,8 @@ register:                                       # struct vcpu_register_runstate_
 poll:   .quad   0                               # struct sched_poll: no ports, only the timeout
         .long   0, 0
         .quad   0
-context:                                        # struct vcpu_guest_context
-        .skip   vcpu_guest_context_flags
-        .quad   VGCF_in_kernel
-        .skip   vcpu_guest_context_user_regs + cpu_user_regs_rip - vcpu_guest_context_flags - 8
-        .quad   second
-        .quad   FLAT_KERNEL_CS
-        .quad   EFLAGS_IF
-        .quad   second_stack
-        .quad   FLAT_KERNEL_SS
-        .skip   sizeof_vcpu_guest_context - vcpu_guest_context_user_regs - cpu_user_regs_ss - 8
+context:
+        vcpu_context second, second_stack
 
         .bss
         .balign 8

@@ -152,16 +152,8 @@ bind:   .long   0, 0                            # struct evtchn_bind_ipi
 register:                                       # struct vcpu_register_vcpu_info
         .quad   0
         .long   0, 0
-context:                                        # struct vcpu_guest_context
-        .skip   vcpu_guest_context_flags
-        .quad   VGCF_in_kernel
-        .skip   vcpu_guest_context_user_regs + cpu_user_regs_rip - vcpu_guest_context_flags - 8
-        .quad   other
-        .quad   FLAT_KERNEL_CS
-        .quad   EFLAGS_IF
-        .quad   stacks
-        .quad   FLAT_KERNEL_SS
-        .skip   sizeof_vcpu_guest_context - vcpu_guest_context_user_regs - cpu_user_regs_ss - 8
+context:
+        vcpu_context other, stacks
 
         .bss
         .balign PAGE_SIZE

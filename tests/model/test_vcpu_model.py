@@ -63,15 +63,7 @@ spin:   mov     %rbx, %rbp
         .data
         .balign 8
 context:
-        .skip   vcpu_guest_context_flags
-        .quad   VGCF_in_kernel
-        .skip   vcpu_guest_context_user_regs + cpu_user_regs_rip - vcpu_guest_context_flags - 8
-        .quad   spin
-        .quad   FLAT_KERNEL_CS
-        .quad   EFLAGS_IF
-        .quad   0
-        .quad   FLAT_KERNEL_SS
-        .skip   sizeof_vcpu_guest_context - vcpu_guest_context_user_regs - cpu_user_regs_ss - 8
+        vcpu_context spin, 0
         .balign 64
         .globl  orders
 orders: .skip   64 * COUNT

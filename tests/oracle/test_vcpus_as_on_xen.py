@@ -213,15 +213,7 @@ nowhere:
         .quad   0x600000000000
 here:   .quad   area
 context:
-        .skip   vcpu_guest_context_flags
-        .quad   VGCF_in_kernel
-        .skip   vcpu_guest_context_user_regs + cpu_user_regs_rip - vcpu_guest_context_flags - 8
-        .quad   second
-        .quad   FLAT_KERNEL_CS
-        .quad   EFLAGS_IF
-        .quad   0
-        .quad   FLAT_KERNEL_SS
-        .skip   sizeof_vcpu_guest_context - vcpu_guest_context_user_regs - cpu_user_regs_ss - 8
+        vcpu_context second, 0
         .bss
         .balign 8
 info:   .skip   sizeof_vcpu_runstate_info

@@ -61,15 +61,7 @@ watch:  mov     next, %rbp
 next:   .quad   log
 poll:   .quad   0, 0, 0
 context:
-        .skip   vcpu_guest_context_flags
-        .quad   VGCF_in_kernel
-        .skip   vcpu_guest_context_user_regs + cpu_user_regs_rip - vcpu_guest_context_flags - 8
-        .quad   watch
-        .quad   FLAT_KERNEL_CS
-        .quad   EFLAGS_IF
-        .quad   0
-        .quad   FLAT_KERNEL_SS
-        .skip   sizeof_vcpu_guest_context - vcpu_guest_context_user_regs - cpu_user_regs_ss - 8
+        vcpu_context watch, 0
         .bss
         .balign 8
         .globl  log
