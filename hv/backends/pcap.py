@@ -19,16 +19,26 @@ class Capture:
     """Writes frames to a file, each at once; `now_ns` is the clock."""
 
     def __init__(self, path: str, now_ns: Callable[[], int]) -> None:
+        self._path = path
         try:
             self._file = Path(path).open("wb", buffering=0)  # noqa: SIM115
         except OSError as error:
-            raise ConfigError(f"{path}: the capture cannot be written: {error.strerror}") from None
+            raise self._refusal(error) from None
         self._now_ns = now_ns
-        self._file.write(struct.pack("<IHHiIII", MAGIC_NS, *VERSION, 0, 0, SNAPLEN, LINKTYPE_ETHERNET))
+        self._write(struct.pack("<IHHiIII", MAGIC_NS, *VERSION, 0, 0, SNAPLEN, LINKTYPE_ETHERNET))
 
     def frame(self, data: bytes) -> None:
         seconds, ns = divmod(self._now_ns(), 10**9)
-        self._file.write(struct.pack("<IIII", seconds, ns, len(data), len(data)) + data)
+        self._write(struct.pack("<IIII", seconds, ns, len(data), len(data)) + data)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise self._refusal(error) from None
+
+    def _refusal(self, error: OSError) -> ConfigError:
+        return ConfigError(f"{self._path}: the capture cannot be written: {error.strerror}")
 
     def close(self) -> None:
         self._file.close()

@@ -20,6 +20,8 @@ from hv.errors import ImageError
 LIMIT = 512 << 20
 _LZMA_MEMORY = 512 << 20
 _LZ4_BLOCK = 8 << 20  # every block of a legacy LZ4 frame but the last yields exactly this
+_LZO_BLOCK = 256 << 10  # the largest that a decompressor of lzop's files has to take
+_LZO_FILTER = 0x800  # a flag: 4 bytes more
 _ZSTD_STEP = 2048  # input at a time: 4 bytes can stand for 128 KiB
 
 
@@ -119,9 +121,46 @@ def _zstd(data: bytes) -> bytes:
 
 
 def _lzo(data: bytes) -> bytes:
-    raise ImageError(
-        "LZO compression is not supported: build the kernel with gzip, bzip2, lzma, xz, lz4 or zstd"
-    )
+    """lzop's file: a header, then blocks behind their sizes, of which 0 ends the file; checksums are passed over."""
+    import lzallright
+
+    view = memoryview(data)
+    position = _lzo_header_end(data)
+    output: list[bytes] = []
+    total = 0
+    while size := _big_endian(data, position):
+        packed, position = _big_endian(data, position + 4), position + 12
+        block = view[position : position + packed]
+        if len(block) < packed:
+            raise _Truncated
+        if not 0 < packed <= size <= _LZO_BLOCK:
+            raise ValueError(f"a block of {packed} bytes for {size}")
+        # A block that did not get smaller is stored as it is.
+        output.append(bytes(block) if packed == size else lzallright.LZOCompressor.decompress(block, size))
+        if len(output[-1]) != size:
+            raise ValueError("a block yields another size than it says")
+        total += size
+        if total > LIMIT:
+            raise _TooLarge
+        position += packed
+    return b"".join(output)
+
+
+def _lzo_header_end(data: bytes) -> int:
+    """Behind the magic: versions, method, level, flags, filter, mode, times, name and checksum."""
+    new = int.from_bytes(data[9:11], "big") >= 0x0940  # has a level, and times of 64 bits
+    flags = 9 + 7 + new
+    times = flags + (8 if _big_endian(data, flags) & _LZO_FILTER else 4)
+    name = times + 8 + 4 * new
+    if name >= len(data):
+        raise _Truncated
+    return name + 1 + data[name] + 4
+
+
+def _big_endian(data: bytes, position: int) -> int:
+    if position + 4 > len(data):
+        raise _Truncated
+    return int.from_bytes(data[position : position + 4], "big")
 
 
 _FORMATS: tuple[tuple[bytes, str, Callable[[bytes], bytes]], ...] = (
@@ -136,6 +175,11 @@ _FORMATS: tuple[tuple[bytes, str, Callable[[bytes], bytes]], ...] = (
 )
 
 
+def is_compressed(data: bytes) -> bool:
+    """Whether the data begins as one of the formats does."""
+    return any(data.startswith(row[0]) for row in _FORMATS)
+
+
 def decompress(data: bytes) -> bytes:
     """Decompress by magic number.
 
@@ -146,7 +190,7 @@ def decompress(data: bytes) -> bytes:
     if row is None:
         raise ImageError(
             f"unknown compression (it starts with {data[:6].hex(' ') or 'nothing'}):"
-            " hv reads gzip, bzip2, lzma, xz, lz4 and zstd"
+            " hv reads gzip, bzip2, lzma, xz, lzo, lz4 and zstd"
         )
     _, name, reader = row
     try:
@@ -154,17 +198,11 @@ def decompress(data: bytes) -> bytes:
     except (ImageError, MemoryError):
         raise
     except ImportError as error:
-        raise ImageError(
-            f"{name} compression needs the Python package {error.name}: install it with pip"
-        ) from error
+        raise ImageError(f"{name} compression needs the Python package {error.name}: install it with pip") from error
     except _TooLarge:
-        raise ImageError(
-            f"{name} data decompresses to more than {LIMIT >> 20} MiB: hv takes no such kernel"
-        ) from None
+        raise ImageError(f"{name} data decompresses to more than {LIMIT >> 20} MiB: hv takes no such kernel") from None
     except _Truncated:
-        raise ImageError(
-            f"truncated {name} data: it ends before its compressed stream does; fetch it again"
-        ) from None
+        raise ImageError(f"truncated {name} data: it ends before its compressed stream does; fetch it again") from None
     except Exception as error:  # each library has its own, and some raise bare RuntimeErrors
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"corrupt {name} data ({reason}): fetch it again") from error

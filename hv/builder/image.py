@@ -1,6 +1,6 @@
 """A guest's image, read and judged: what to place where, and what the guest asks for.
 
-1. The format is decided by content: ELF, bzImage, or either of them gzip'ed.
+1. The format is decided by content: ELF, bzImage, or either of them compressed.
 2. Segments are placed by physical address, as libelf does: vaddr = p_paddr + VIRT_BASE -
    PADDR_OFFSET, modulo 2**64. The ELF file's virtual addresses are never looked at.
 3. An `Image` is safe to build a domain from: its segments lie in the file, do not overlap, stay
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Image", "Segment", "load", "symbol_table", "symbols"]
 
 MAX_SPAN = 64 << 30
-_GZIP = b"\x1f\x8b"
 _LOW_HALF_END = 1 << 47
 _XEN_START, _XEN_END = 0xFFFF800000000000, 0xFFFF880000000000
 
@@ -139,17 +138,17 @@ def _unwrap(data: bytes) -> bytes:
     """The ELF file inside whatever surrounds it."""
     if not data:
         raise ImageError("the file is empty: give hv a guest's kernel")
-    if data.startswith(_GZIP):
-        from hv.builder import compression
-
-        data = compression.decompress(data)
     if data.startswith(MAGIC):
         return data
-    from hv.builder import bzimage
+    from hv.builder import bzimage, compression
 
+    if compression.is_compressed(data):
+        data = compression.decompress(data)
+        if data.startswith(MAGIC):
+            return data
     if bzimage.is_bzimage(data):
         return bzimage.kernel(data)
-    raise ImageError("not an ELF file, a gzip'ed ELF file or a bzImage: give hv a guest's kernel")
+    raise ImageError("not an ELF file, a compressed ELF file or a bzImage: give hv a guest's kernel")
 
 
 # Refusals

@@ -6,9 +6,9 @@ The keyboard belongs to the first domain, or to the one that `stdio` names.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hv.cli.output import OutputFile
 from hv.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,15 +52,9 @@ def _to_stdout(data: bytes) -> None:
 
 
 def _to_file(path: str) -> Sink:
-    try:
-        file = Path(path).open("wb", buffering=0)  # noqa: SIM115
-    except OSError as error:
-        raise ConfigError(f"--console: {path} cannot be written: {error.strerror}") from None
+    file = OutputFile(path, f"--console: {path}")
 
     def write(data: bytes) -> None:
-        try:
-            file.write(data)
-        except OSError as error:
-            raise ConfigError(f"--console: {path} cannot be written: {error.strerror}") from None
+        file.write(data)
 
     return write

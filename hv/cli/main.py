@@ -77,8 +77,10 @@ def hv() -> None:
 
 def main() -> None:
     """The console script."""
+    from hv.cli.output import secure_standard_streams
     from hv.errors import HvError
 
+    secure_standard_streams()
     try:
         with hv.make_context("hv", sys.argv[1:]) as context:
             code = hv.invoke(context) or 0

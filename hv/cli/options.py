@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
+from hv.cli.output import OutputFile
 from hv.errors import ConfigError
 
 SETTING = re.compile(r"[a-z][._0-9a-z]*\s*\+?=")
@@ -46,14 +47,9 @@ class GuestOptions:
             for spec in specs
         ]
 
-    def open_log(self) -> BinaryIO | None:
+    def open_log(self) -> OutputFile | None:
         """The hypervisor log's file; None is stderr."""
-        if self.hypervisor_log is None:
-            return None
-        try:
-            return Path(self.hypervisor_log).open("wb", buffering=0)
-        except OSError as error:
-            raise ConfigError(f"{self.hypervisor_log}: cannot be written: {error.strerror}") from None
+        return None if self.hypervisor_log is None else OutputFile(self.hypervisor_log, f"{self.hypervisor_log}:")
 
 
 def escaped(text: str) -> str:

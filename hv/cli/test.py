@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import click
 
 from hv.cli.options import GuestOptions, guest_options
 
 if TYPE_CHECKING:
+    from hv.cli.output import OutputFile
     from hv.testing.xtf import Result
 
 
@@ -38,7 +39,7 @@ def command(images: tuple[str, ...], verbose: bool, options: GuestOptions) -> in
     return worst
 
 
-def _run(image: str, options: GuestOptions, log: BinaryIO | None) -> Result:
+def _run(image: str, options: GuestOptions, log: OutputFile | None) -> Result:
     from hv.errors import ImageError
     from hv.machine.machine import Machine
     from hv.testing.xtf import Result, run

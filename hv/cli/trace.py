@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from hv.cli import exit_codes
+from hv.cli.output import check_stderr, open_output
 from hv.cli.run import boot, run_options
 from hv.errors import ConfigError
 from hv.trace import sinks
@@ -115,15 +115,11 @@ class Recording:
                 self._file.close()
         if self._statistics is not None:
             print(self._statistics.text(), file=sys.stderr)
+        check_stderr()
 
 
 def _open(output: str | None) -> BinaryIO:
-    if output is None:
-        return sys.stderr.buffer
-    try:
-        return Path(output).open("wb")
-    except OSError as error:
-        raise ConfigError(f"--output {output} cannot be written: {error.strerror}") from None
+    return sys.stderr.buffer if output is None else open_output(output, f"--output {output}")
 
 
 def _read(images: tuple[str, ...], recording: Recording) -> int:
@@ -135,4 +131,3 @@ def _read(images: tuple[str, ...], recording: Recording) -> int:
     for event in files.read(images[0]):
         recording.add(event)
     return exit_codes.OK
-

@@ -74,14 +74,24 @@ def _check_writable(file: str) -> None:
 
 
 def _dump(store: Store, file: str) -> None:
-    """Write the whole store, or leave the file as it was."""
+    """Write the whole store, or leave the file as it was; a pipe or a device stays one."""
+    try:
+        if Path(file).exists() and not Path(file).is_file():
+            Path(file).write_text(store.dump(), encoding="ascii")
+        else:
+            _replace(file, store.dump())
+    except OSError as error:
+        raise ConfigError(f"{file}: the dump cannot be written: {error.strerror}") from None
+
+
+def _replace(file: str, text: str) -> None:
     temporary = Path(f"{file}.new")
     try:
-        temporary.write_text(store.dump(), encoding="ascii")
+        temporary.write_text(text, encoding="ascii")
         temporary.replace(file)
-    except OSError as error:
+    except OSError:
         temporary.unlink(missing_ok=True)
-        raise ConfigError(f"{file}: the dump cannot be written: {error.strerror}") from None
+        raise
 
 
 class Signals:

@@ -164,10 +164,13 @@ def _elf_header(headers: int) -> bytes:
 
 
 def write_file(domain: Domain, path: str | Path, report: str) -> bool:
-    """As `write`, into a new file; one that could not be finished is removed."""
+    """As `write`, into a new file; one that could not be finished is removed, if it is a file and no device."""
     with open(path, "wb") as file:
         try:
-            return write(domain, file, report)
+            complete = write(domain, file, report)
+            file.flush()
         except BaseException:
-            os.unlink(path)
+            if os.path.isfile(path):
+                os.unlink(path)
             raise
+    return complete

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 from hv.errors import ImageError
 from hv.machine import fetched
 
+LARGEST = 4 << 30  # of an image or a ramdisk: what comes by a pipe may have no end
 BUNDLED = Path(__file__).resolve().parent.parent / "guests"  # not importlib.resources: it costs 20 ms of every start
 
 
@@ -76,6 +79,17 @@ def _is_bundled(path: Path, name: str) -> bool:
     return path.name == name != "index.json" and not path.is_file() and (BUNDLED / path).is_file()
 
 
+def _content(path: Path) -> bytes:
+    """A file's content, or a pipe's; a device has no end, or nothing to run."""
+    with path.open("rb") as file:
+        if stat.S_ISCHR(os.fstat(file.fileno()).st_mode) and file.read(1):
+            raise ImageError(f"{path}: is a device: name a file with an image")
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ImageError(f"{path}: is larger than {LARGEST >> 30} GiB: give hv a guest's kernel")
+    return data
+
+
 def read(image: str | Path) -> tuple[bytes, str]:
     """(content, name) of an image; ImageError with a sentence where there is none."""
     path = Path(image)
@@ -84,7 +98,7 @@ def read(image: str | Path) -> tuple[bytes, str]:
             path = BUNDLED / path
         elif guest := fetched_guest(image):
             return guest.image.read_bytes(), guest.name
-        return path.read_bytes(), path.name
+        return _content(path), path.name
     except FileNotFoundError:
         raise ImageError(
             f"{image}: no such file or guest: hv guests lists the bundled ones, hv fetch those of others"

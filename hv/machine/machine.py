@@ -14,6 +14,7 @@ import itertools
 import select
 import time
 from collections.abc import Callable, Iterable, Mapping
+from io import RawIOBase
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol
@@ -222,7 +223,7 @@ class Machine:
         except XenStoreError:
             pass
 
-    def connect_log(self, file: BinaryIO) -> None:
+    def connect_log(self, file: RawIOBase | BinaryIO) -> None:
         """Write the hypervisor log to a file object."""
 
         def listener(name: str, text: bytes) -> None:

@@ -26,7 +26,9 @@ def begin(file: BinaryIO) -> None:
 
 
 def is_trace(path: str) -> bool:
-    """Whether a file is a binary trace, by its content."""
+    """Whether a file is a binary trace, by its content; a pipe is none: it can be read only once."""
+    if not Path(path).is_file():
+        return False
     try:
         with Path(path).open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC

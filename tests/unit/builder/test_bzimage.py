@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import lz4.block  # type: ignore[import-untyped, unused-ignore]
 import lz4.frame  # type: ignore[import-untyped, unused-ignore]
+import lzallright
 import pytest
 import zstandard
 
@@ -32,6 +33,16 @@ def zstd_without_size(data: bytes) -> bytes:
     return stream.compress(data) + stream.flush()
 
 
+def lzop(data: bytes) -> bytes:
+    """As lzop 1.04 writes a file without a name."""
+    out = b"\x89LZO\0\r\n\x1a\n" + bytes.fromhex("1040 20a0 0940 01 05 03000001 000081a4 66666666 00000000 00 00000000")
+    for start in range(0, len(data), 256 << 10):
+        block = data[start : start + (256 << 10)]
+        packed = min(lzallright.LZOCompressor().compress(block), block, key=len)
+        out += len(block).to_bytes(4, "big") + len(packed).to_bytes(4, "big") + bytes(4) + packed
+    return out + bytes(4)
+
+
 Pack = Callable[[bytes], bytes]
 FORMATS: dict[str, tuple[str, Pack]] = {
     "gzip": ("gzip", lambda data: zlib.compress(data, wbits=31)),
@@ -40,13 +51,12 @@ FORMATS: dict[str, tuple[str, Pack]] = {
     "lzma": ("lzma", lambda data: lzma.compress(data, lzma.FORMAT_ALONE)),
     "lz4 legacy": ("lz4", lz4_legacy),
     "lz4 frame": ("lz4", lz4.frame.compress),
+    "lzo": ("lzo", lzop),
     "zstd": ("zstd", zstandard.ZstdCompressor().compress),
     "zstd stream": ("zstd", zstd_without_size),
 }
 SMALL = pv()
-LARGE = pv(
-    loads=[Load(0x100000, random.Random(1).randbytes(256 << 10) * 36)]
-)  # more than one LZ4 block
+LARGE = pv(loads=[Load(0x100000, random.Random(1).randbytes(256 << 10) * 36)])  # more than one LZ4 block
 
 
 @pytest.mark.parametrize("appended", [False, True], ids=["bare", "with length"])
@@ -56,7 +66,7 @@ def test_round_trip(_: str, pack: Pack, appended: bool) -> None:
     assert image.load(bzimage(payload), "vmlinuz").elf == SMALL
 
 
-@pytest.mark.parametrize("name", ["gzip", "lz4 legacy", "lz4 frame", "zstd stream"])
+@pytest.mark.parametrize("name", ["gzip", "lz4 legacy", "lz4 frame", "lzo", "zstd stream"])
 def test_round_trip_of_several_blocks(name: str) -> None:
     payload = FORMATS[name][1](LARGE)
     assert image.load(bzimage(payload), "vmlinuz").elf == LARGE
@@ -76,7 +86,7 @@ def test_truncated_payload(name: str, pack: Pack) -> None:
             image.load(bzimage(payload[: len(payload) - cut]), "vmlinuz")
 
 
-@pytest.mark.parametrize("name", ["gzip", "xz", "lz4 frame", "zstd", "bzip2"])
+@pytest.mark.parametrize("name", ["gzip", "xz", "lz4 frame", "zstd", "bzip2", "lzo"])
 def test_bomb(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compression, "LIMIT", 1 << 20)
     payload = FORMATS[name][1](bytes((1 << 20) + 1))
@@ -95,6 +105,11 @@ def test_payload_at_the_default_setup_size() -> None:
     assert image.load(bzimage(packed, setup_sects=0), "vmlinuz").elf == SMALL
 
 
+@pytest.mark.parametrize(("_", "pack"), FORMATS.values(), ids=FORMATS)
+def test_compressed_kernel_without_a_bzimage(_: str, pack: Pack) -> None:
+    assert image.load(pack(SMALL), "vmlinux.z").elf == SMALL
+
+
 def test_uncompressed_payload() -> None:
     assert image.load(bzimage(SMALL), "vmlinuz").elf == SMALL
 
@@ -111,7 +126,11 @@ REFUSALS: dict[str, tuple[bytes, str]] = {
     "header cut": (bzimage(GZIP)[:0x207], "truncated bzImage: it ends within its setup header"),
     "header cut later": (bzimage(GZIP)[:0x24F], "truncated bzImage: it ends within its setup"),
     "payload cut": (bzimage(GZIP)[:1100], "truncated bzImage: its payload reaches to byte"),
-    "lzo": (bzimage(b"\x89LZO\0\r\n\x1a\n"), "LZO compression is not supported"),
+    "lzo header cut": (bzimage(b"\x89LZO\0\r\n\x1a\n"), "truncated lzo data"),
+    "lzo block larger than it may be": (
+        bzimage(lzop(SMALL).replace(len(SMALL).to_bytes(4, "big"), b"\0\x10\0\0", 1)),
+        "corrupt lzo data",
+    ),
     "unknown": (bzimage(b"PK\3\4"), "unknown compression (it starts with 50 4b 03 04)"),
     "no payload": (bzimage(b""), "unknown compression (it starts with nothing)"),
     "corrupt": (bzimage(GZIP[:20] + b"\xff" * 40 + GZIP[60:]), "corrupt gzip data"),

@@ -153,7 +153,7 @@ def pvh(*extra: Any, **fields: Any) -> bytes:
 XEN_DEMANDS = "as Xen demands"
 REFUSALS: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "the file is empty"),
-    "text": (b"#!/bin/sh\n", "not an ELF file, a gzip'ed ELF file or a bzImage"),
+    "text": (b"#!/bin/sh\n", "not an ELF file, a compressed ELF file or a bzImage"),
     "magic only": (b"\x7fELF", "truncated ELF"),
     "half a header": (pv()[:40], "truncated ELF"),
     "gzip of text": (zlib.compress(b"x", wbits=31), "not an ELF file"),

@@ -19,6 +19,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
 
     def run(*arguments: str | Path) -> Result:
         monkeypatch.setattr(sys, "argv", ["hv", *map(str, arguments)])
+        for name in ("stdin", "stdout", "stderr"):
+            monkeypatch.setattr(sys, name, getattr(sys, name))  # what the command makes of them ends with the test
         capfd.readouterr()
         with pytest.raises(SystemExit) as stop:
             main()

@@ -60,7 +60,7 @@ def elf32() -> bytes:
 
 IMAGES = {
     "empty": (lambda: b"", "image: the file is empty"),
-    "text": (lambda: b"#!/bin/sh\necho hello\n", "not an ELF file, a gzip'ed ELF file or a bzImage"),
+    "text": (lambda: b"#!/bin/sh\necho hello\n", "not an ELF file, a compressed ELF file or a bzImage"),
     "zeros": (lambda: bytes(5000), "not an ELF file"),
     "one byte": (lambda: b"\x7f", "not an ELF file"),
     "the ELF magic alone": (lambda: b"\x7fELF", "ELF"),

@@ -123,7 +123,7 @@ NO_FILE = "no such file or guest: hv guests lists the bundled ones, hv fetch tho
     ("image", "options", "sentence"),
     [
         (b"", {}, "image: the file is empty: give hv a guest's kernel"),
-        (b"hello", {}, "image: not an ELF file, a gzip'ed ELF file or a bzImage: give hv a guest's kernel"),
+        (b"hello", {}, "image: not an ELF file, a compressed ELF file or a bzImage: give hv a guest's kernel"),
         ("no such guest", {}, f"no such guest: {NO_FILE}"),
         ("hv\0x", {}, "the image's name holds a NUL character: name a file or a bundled guest"),
         (Path("/"), {}, "/: is a directory: name an image inside it"),
