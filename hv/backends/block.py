@@ -19,6 +19,7 @@ from typing import ClassVar, NamedTuple
 
 from hv.abi.io import blkif
 from hv.abi.io.protocols import XEN_IO_PROTO_ABI_NATIVE
+from hv.abi.io.xenbus import XenbusStateConnected
 from hv.backends.device import Device, DeviceError, Page
 from hv.backends.image_file import SECTOR, ImageFile
 from hv.fastpath.rings import BackRing
@@ -253,6 +254,10 @@ class Block(Device):
         self.queues: list[Queue] = []
         self.observers: list[Observer] = []
 
+    @property
+    def label(self) -> str:
+        return self.vdev
+
     def frontend_keys(self) -> Mapping[str, str]:
         return {"virtual-device": str(self.number), "device-type": "cdrom" if self.cdrom else "disk"}
 
@@ -274,6 +279,13 @@ class Block(Device):
             "multi-queue-max-queues": str(self.max_queues),
             **(discard if self.discards else {}),
         }
+
+    def resize(self) -> None:
+        """The image has another size now: a connected frontend is told, by the number and the same state again."""
+        self.image.measure()
+        if self.state == XenbusStateConnected:
+            self.nodes.write({"sectors": str(self.image.sectors)})
+            self.nodes.write({"state": str(XenbusStateConnected)})
 
     def connected_keys(self) -> Mapping[str, str]:
         info = (blkif.VDISK_READONLY if self.image.read_only else 0) | (blkif.VDISK_CDROM if self.cdrom else 0)

@@ -9,7 +9,7 @@ Rules:
 3. Every page and port that `map` and `listen` gave is given back by `disconnect`, whatever ended the connection.
 
 A device is a subclass: `kind`, `connect` and mostly `serve`; docs/devices.md has one of 30 lines. It is plugged into a
-domain by `Domain.attach`. Specification: io/xenbus.h; drivers/xen/xenbus of Linux 6.1 for the order of states.
+domain by `domain.devices.add`. Specification: io/xenbus.h; drivers/xen/xenbus of Linux 6.1 for the order of states.
 """
 
 from __future__ import annotations
@@ -101,8 +101,14 @@ class Device:
         self.state = XenbusStateInitialising
         self.attached = False
         self.error: str | None = None
+        self.on_detached: Callable[[], None] | None = None  # whoever plugged it in wants to know that it is out
         self._pages: list[Page] = []
         self._ports: list[int] = []
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages, and by whoever unplugs it: "console/1", or a disk's name."""
+        return f"{self.kind}/{self.number}"
 
     # --- for subclasses
 
@@ -170,6 +176,8 @@ class Device:
             self._drop()
             self.attached = False
             self.nodes.remove()
+            if self.on_detached is not None:
+                self.on_detached()
 
     def unplug(self) -> None:
         """Ask the frontend to let go of it; it is detached when the frontend has closed its end."""

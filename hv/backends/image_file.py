@@ -3,7 +3,8 @@
 Rules:
 
 1. A writable image belongs to one disk, on the whole host: whoever else opens it, to write or to read, is refused, and
-   the other way round. Several may read one image.
+   the other way round. Several may read one image. The locks are those of QEMU (block/file-posix.c): a lock on byte
+   100 + n says "I do n", one on byte 200 + n "nobody else may do n". So QEMU and its tools keep out too.
 2. What `flush` has returned from is on the medium: it survives the end of the process and, as far as the disk is
    honest, of the host.
 """
@@ -13,12 +14,16 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import struct
 from collections.abc import Callable
 
 from hv.errors import ConfigError
 
 SECTOR = 512
 MAGICS = {b"QFI\xfb": "qcow2", b"conectix": "vhd", b"QED\0": "qed", b"KDMV": "vmdk", b"vhdxfile": "vhdx"}
+DOES, ALONE = 100, 200
+READS, WRITES, RESIZES = 0, 1, 3
+_FLOCK = struct.Struct("hhxxxxqqixxxx")  # l_type, l_whence, l_start, l_len, l_pid
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
 _MOST = os.sysconf("SC_IOV_MAX")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -45,12 +50,7 @@ class ImageFile:
             raise
 
     def _check(self, raw: bool) -> None:
-        try:
-            fcntl.flock(self._descriptor, (fcntl.LOCK_SH if self.read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(
-                f"{self.path}: the disk image is in use by another disk, and one of them would write: give each its own"
-            ) from None
+        self._lock()
         head = b"" if raw else os.pread(self._descriptor, 8, 0)
         for magic, name in MAGICS.items():
             if head.startswith(magic):
@@ -58,9 +58,35 @@ class ImageFile:
                     f"{self.path}: this is a {name} image, and hv reads raw images: "
                     f"qemu-img convert -O raw {self.path} {self.path}.raw makes one of it"
                 )
-        self.sectors = os.lseek(self._descriptor, 0, os.SEEK_END) // SECTOR
+        self.measure()
         if not self.sectors:
             raise ConfigError(f"{self.path}: the disk image is empty: truncate -s 1G {self.path} makes room")
+
+    def _lock(self) -> None:
+        own = (READS,) if self.read_only else (READS, WRITES)
+        try:
+            for byte in (*(DOES + n for n in own), ALONE + WRITES, ALONE + RESIZES):
+                self._lock_call(fcntl.F_OFD_SETLK, fcntl.F_RDLCK, byte)
+            others = [
+                self._lock_call(fcntl.F_OFD_GETLK, fcntl.F_WRLCK, byte) != fcntl.F_UNLCK
+                for byte in (*(ALONE + n for n in own), DOES + WRITES, DOES + RESIZES)
+            ]
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path}: the disk image cannot be locked: {error.strerror}: put it into a local folder"
+            ) from None
+        if any(others):
+            raise ConfigError(
+                f"{self.path}: the disk image is in use by another disk, and one of them would write: give each its own"
+            )
+
+    def _lock_call(self, command: int, kind: int, byte: int) -> int:
+        answer = fcntl.fcntl(self._descriptor, command, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
+        return int(_FLOCK.unpack(answer)[0])
+
+    def measure(self) -> None:
+        """Look how large it is: somebody may have changed that."""
+        self.sectors = os.lseek(self._descriptor, 0, os.SEEK_END) // SECTOR
 
     def read(self, sector: int, into: list[memoryview]) -> None:
         """Fill the buffers from `sector` on. OSError where the medium fails."""

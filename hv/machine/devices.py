@@ -1,8 +1,15 @@
-"""A domain's split devices: those of its configuration, and those that are plugged in while it runs."""
+"""A domain's split devices: those of its configuration, and those that are plugged in while it runs.
+
+Rules:
+
+1. No two devices of a domain have the same kind and number, those included that the guest has not let go of yet.
+2. A device that was removed is closed as soon as it is out, at the latest when the guest has ended: its image is free.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from hv.backends.block import Block
@@ -10,6 +17,7 @@ from hv.backends.device import Device
 from hv.backends.image_file import ImageFile
 from hv.backends.net import Vif
 from hv.errors import ConfigError
+from hv.machine import xl_devices
 from hv.machine.device_trace import watch
 from hv.machine.peer import GuestPeer
 from hv.machine.xl_devices import default_mac
@@ -31,6 +39,7 @@ class Devices:
         self._devices = from_config(domain.machine, domain.config)
         for device in self._devices:
             watch(domain, device)
+        self._leaving: list[Device] = []
 
     def __iter__(self) -> Iterator[Device]:
         return iter(self._devices)
@@ -41,10 +50,41 @@ class Devices:
     def __len__(self) -> int:
         return len(self._devices)
 
+    def attach(self, kind: str, specification: str) -> Device:
+        """Plug in what an item of xl.cfg describes, as `xl block-attach` does: ("disk", "data.img,raw,xvdb,rw").
+
+        `kind` is "disk" or "vif". ConfigError.
+        """
+        if self._domain.ended:
+            raise ConfigError(f"{self._domain.name} has ended ({self._domain.reason}): nothing can be attached to it")
+        if kind not in KINDS:
+            raise ConfigError(f"{kind!r} is nothing that can be attached: choose {' or '.join(KINDS)}")
+        device = KINDS[kind](self._domain, specification)
+        try:
+            self.add(device)
+        except BaseException:
+            device.close()
+            raise
+        return device
+
+    def detach(self, device: Device | str, *, force: bool = False) -> None:
+        """The other way, as `xl block-detach`: by the device, or its label ("xvdb", "vif/0")."""
+        if isinstance(device, str):
+            self.remove(self._find(device), force=force)
+        else:
+            self.remove(device, force=force)
+
+    def _find(self, label: str) -> Device:
+        found: Device | None = next((d for d in (*self, *self._leaving) if d.label == label), None)
+        if found is None:
+            there = ", ".join(device.label for device in self) or "none"
+            raise ConfigError(f"{self._domain.name} has no device {label}: it has {there}")
+        return found
+
     def add(self, device: Device) -> None:
         """Plug in a device, now and at every boot; a running guest sees it if its driver looks for new ones."""
-        if any((other.kind, other.number) == (device.kind, device.number) for other in self):
-            raise ConfigError(f"{self._domain.name} has a device {device.kind}/{device.number} already")
+        if any((other.kind, other.number) == (device.kind, device.number) for other in (*self, *self._leaving)):
+            raise ConfigError(f"{self._domain.name} has a device {device.label} already")
         self._devices.append(device)
         watch(self._domain, device)
         if not self._domain.ended:
@@ -52,11 +92,21 @@ class Devices:
             self._domain.machine.settle()
 
     def remove(self, device: Device, *, force: bool = False) -> None:
-        """Unplug a device: the guest is asked to let go of it, or with `force` finds it gone."""
-        self._devices.remove(device)
-        if device.attached:
-            device.detach() if force else device.unplug()
-            self._domain.machine.settle()
+        """Unplug a device: the guest is asked to let go of it, or finds it gone (`force`, also when it was asked)."""
+        if device in self._devices:
+            self._devices.remove(device)
+            self._leaving.append(device)
+            device.on_detached = lambda: self._left(device)
+        if not device.attached:
+            self._left(device)
+            return
+        device.detach() if force else device.unplug()
+        self._domain.machine.settle()
+
+    def _left(self, device: Device) -> None:
+        if device in self._leaving:
+            self._leaving.remove(device)
+            device.close()
 
     # --- the domain's life
 
@@ -67,7 +117,7 @@ class Devices:
 
     def unplug(self) -> None:
         """The guest is gone."""
-        for device in self:
+        for device in (*self, *self._leaving):
             device.detach()
 
     def close(self) -> None:
@@ -116,3 +166,16 @@ def _vif(machine: Machine, config: Config, vif: VifSpec, index: int) -> Vif:
 def _block(disk: DiskSpec, queues: int) -> Block:
     image = ImageFile(disk.target, read_only=disk.read_only, raw=disk.raw)
     return Block(image, disk.vdev, disk.number, cdrom=disk.cdrom, discards=disk.discard, queues=queues)
+
+
+def _new_disk(domain: Domain, text: str) -> Device:
+    return _block(xl_devices.disk(text, domain.machine.warn), min(domain.config.vcpus, QUEUES))
+
+
+def _new_vif(domain: Domain, text: str) -> Device:
+    taken = {device.number for device in domain.devices if device.kind == Vif.kind}
+    index = next(number for number in itertools.count() if number not in taken)
+    return _vif(domain.machine, domain.config, xl_devices.vif(text, domain.machine.warn), index)
+
+
+KINDS: dict[str, Callable[[Domain, str], Device]] = {"disk": _new_disk, "vif": _new_vif}

@@ -30,6 +30,7 @@ from hv.machine.devices import Devices
 from hv.machine.toolstack import Toolstack
 
 if TYPE_CHECKING:
+    from hv.backends.device import Device
     from hv.builder.symbols import SymbolTable
     from hv.engine.machine import Engine, GuestDomain
     from hv.machine.machine import Machine
@@ -146,7 +147,15 @@ class Domain:
 
         return core_file.write_file(self, path, self.crash_report or f"{self.name} (domain {self.domid}): running")
 
-    # --- what a toolstack asks a guest for; `toolstack` has more
+    # --- what a toolstack does to a guest, or asks it for; `toolstack` and `devices` have more
+
+    def attach(self, kind: str, specification: str) -> Device:
+        """Plug in a device while it runs: `attach("disk", "data.img,raw,xvdb,rw")`. See `Devices.attach`."""
+        return self.devices.attach(kind, specification)
+
+    def detach(self, device: Device | str, *, force: bool = False) -> None:
+        """Ask the guest to let go of a device, by the object or its label ("xvdb"); with `force` it is just gone."""
+        self.devices.detach(device, force=force)
 
     def shutdown(self, how: str = "poweroff") -> None:
         """Ask the guest to end, as `xl shutdown` does: "poweroff", "halt", "reboot" or "suspend"."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -125,14 +126,19 @@ def test_errors_of_the_medium_reach_the_guest(disks: Disks) -> None:
     disks.raw.write_bytes(whole)
 
 
-def test_full_medium_reaches_the_guest(disks: Disks, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "pwritev", full)
-    assert "error" in disks.sh("dd if=/dev/zero of=/dev/xvdc bs=4k count=1 oflag=direct 2>&1").lower()
-    monkeypatch.undo()
-    assert "1+0 records out" in disks.sh("dd if=/dev/zero of=/dev/xvdc bs=4k count=1 oflag=direct 2>&1")
+def test_full_medium_reaches_the_guest(disks: Disks) -> None:
+    """The host lets the image grow no further (RLIMIT_FSIZE): writes there fail, others do not; the device lives."""
+    size = disks.raw.stat().st_size
+    os.truncate(disks.raw, 8 * MIB)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8 * MIB, resource.RLIM_INFINITY))
+    try:
+        full = disks.sh("dd if=/dev/zero of=/dev/xvdc bs=4k seek=4000 count=1 oflag=direct conv=notrunc 2>&1")
+        assert "error" in full.lower() or "no space" in full.lower()
+        assert "1+0 records out" in disks.sh("dd if=/dev/zero of=/dev/xvdc bs=4k count=1 oflag=direct 2>&1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        os.truncate(disks.raw, size)
+    assert "1+0 records out" in disks.sh("dd if=/dev/zero of=/dev/xvdc bs=4k seek=4000 count=1 oflag=direct 2>&1")
 
 
 def test_backend_killed_and_reconnected(disks: Disks) -> None:
@@ -165,14 +171,57 @@ def test_unplug_and_plug(disks: Disks, tmp_path: Path) -> None:
     image = tmp_path / "hot.img"
     for turn in range(20):
         image.write_bytes(turn.to_bytes(1, "little") * MIB)
-        disk = Block(ImageFile(str(image)), "xvdd", device_number("xvdd"))
-        disks.devices.add(disk)
+        disk = disks.sh.domain.attach("disk", f"{image},raw,xvdd,rw")
         content = disks.sh("while [ ! -b /dev/xvdd ]; do sleep 0.1; done; dd if=/dev/xvdd bs=1M 2> /dev/null | md5sum")
         assert content.split()[0] == md5(image.read_bytes())
-        disks.devices.remove(disk)
+        disks.sh.domain.detach("xvdd")
         assert disks.sh("while [ -b /dev/xvdd ]; do sleep 0.1; done; echo gone") == "gone"
         assert not disk.attached
-        disk.close()
+        ImageFile(str(image)).close()  # it is free again
+
+
+def test_unplugged_while_it_is_mounted(disks: Disks, tmp_path: Path) -> None:
+    """Linux gives it up at once: reading fails from then on, and all else goes on."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/f").write_bytes(random.Random(1).randbytes(MIB))
+    image = ext4(tmp_path / "i", tmp_path / "tree", "8M")
+    disk = disks.sh.domain.attach("disk", f"{image},raw,xvdd,rw")
+    disks.sh("while [ ! -b /dev/xvdd ]; do sleep 0.1; done; mkdir -p /hot; mount -t ext4 /dev/xvdd /hot")
+    assert disks.sh("ls /hot").split()[0] == "f"
+    disks.sh.domain.detach("xvdd")
+    assert "error" in disks.sh("sleep 1; md5sum < /hot/f 2>&1").lower()
+    assert not disk.attached
+    ImageFile(str(image)).close()
+    assert disks.sh("umount /hot; while [ -b /dev/xvdd ]; do sleep 0.1; done; echo gone").splitlines()[-1] == "gone"
+
+
+def test_pulled_out(disks: Disks, tmp_path: Path) -> None:
+    """Surprise removal of a disk that nobody has mounted: the guest finds it gone, and finds the next one there."""
+    image = tmp_path / "i"
+    image.write_bytes(bytes(MIB))
+    for _ in range(5):
+        disk = disks.sh.domain.attach("disk", f"{image},raw,xvdd,rw")
+        assert disks.sh("while [ ! -b /dev/xvdd ]; do sleep 0.1; done; cat /sys/block/xvdd/size") == "2048"
+        disks.sh.domain.detach(disk, force=True)
+        assert disks.sh("while [ -b /dev/xvdd ]; do sleep 0.1; done; echo gone") == "gone"
+
+
+def test_resize(disks: Disks, tmp_path: Path) -> None:
+    """The guest sees the new size of a disk in use, and reaches what is there now."""
+    image = tmp_path / "grows.img"
+    image.write_bytes(bytes(MIB) + b"x" * 100)  # what is no whole sector is not there
+    disk = disks.sh.domain.attach("disk", f"{image},raw,xvdd,rw")
+    assert isinstance(disk, Block)
+    assert disks.sh("while [ ! -b /dev/xvdd ]; do sleep 0.1; done; cat /sys/block/xvdd/size") == "2048"
+    with image.open("r+b") as file:
+        file.truncate(3 * MIB)
+        file.seek(2 * MIB)
+        file.write(b"new ground")
+    disk.resize()
+    assert disks.sh("sleep 1; cat /sys/block/xvdd/size") == "6144"
+    assert disks.sh("dd if=/dev/xvdd bs=1M skip=2 count=1 2> /dev/null | head -c 10") == "new ground"
+    disks.sh.domain.detach("xvdd")
+    assert disks.sh("while [ -b /dev/xvdd ]; do sleep 0.1; done; echo gone") == "gone"
 
 
 def test_guest_destroyed_in_the_middle(disks: Disks) -> None:
