@@ -55,8 +55,6 @@ class SocketClient(Client):
         return self._events.popleft().split(b"\0")[0].decode("latin-1")
 
     def _exchange(self, operation: int, transaction: int, payload: bytes) -> bytes:
-        if len(payload) > xs.XENSTORE_PAYLOAD_MAX:
-            raise XenStoreError("E2BIG")
         try:
             self._endpoint.sendall(encode(Packet(operation, 0, transaction, payload)))
         except OSError:

@@ -121,8 +121,6 @@ class XenStore(Client):
     # --- the transport
 
     def _exchange(self, operation: int, transaction: int, payload: bytes) -> bytes:
-        if len(payload) > xs.XENSTORE_PAYLOAD_MAX:
-            raise XenStoreError("E2BIG")
         self.machine.store.handle(self._connection, Packet(operation, 0, transaction, payload))
         reply = self._take()
         assert reply is not None

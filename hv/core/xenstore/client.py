@@ -56,8 +56,11 @@ class Nodes:
         self._transaction = transaction
 
     def _ask(self, operation: int, path: str, rest: bytes = b"") -> bytes:
+        payload = encoded(path) + rest
         try:
-            return self._request(operation, self._transaction, encoded(path) + rest)
+            if len(payload) > xs.XENSTORE_PAYLOAD_MAX:
+                raise XenStoreError("E2BIG")
+            return self._request(operation, self._transaction, payload)
         except XenStoreError as error:
             raise _refused(path, error) from None
 
