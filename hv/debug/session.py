@@ -98,31 +98,6 @@ class Session:
 
     def run(self, until_ns: int | None = None) -> Stop:
         """Let the guests run until something stops them, or a time of the machine's clock."""
-        return self.drive(until_ns)
-
-    def step(self, count: int | None, kind: str = "count") -> Stop:
-        """Run the chosen vCPU by single instructions: so many, or until it returns (see `Engine.step_vcpu`)."""
-        engine = self.machine.engine
-        engine.step_vcpu(self.guest, self.vcpu, count, kind)
-        try:
-            return self.drive()
-        finally:
-            engine.set_stepping(False)
-
-    def run_to(self, address: int, holds: Callable[[Hit], bool]) -> Stop:
-        """Run until the chosen vCPU stands at an address and the condition holds, or something else is the reason."""
-        points = self.machine.breakpoints
-        vcpu = self.vcpu
-        made = points.at(address, self.domain, vcpu=vcpu, condition=holds, internal=True)
-        try:
-            stop = self.drive()
-        finally:
-            points.delete(made)
-        if isinstance(stop, Hit) and stop.breakpoint is made:
-            return Stepped(now_ns=stop.now_ns, domain=stop.domain, vcpu=stop.vcpu)
-        return stop
-
-    def drive(self, until_ns: int | None = None) -> Stop:
         self.interrupted = False
         limits = [limit for limit in (until_ns, self._until_ns) if limit is not None]
         left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
@@ -135,6 +110,28 @@ class Session:
         if self.outcome == "stopped" and stopped is not None:
             return stopped
         return Outcome(now_ns=self.machine.now_ns, outcome=self.outcome)
+
+    def step(self, count: int | None, kind: str = "count") -> Stop:
+        """Run the chosen vCPU by single instructions: so many, or until it returns (see `Engine.step_vcpu`)."""
+        engine = self.machine.engine
+        engine.step_vcpu(self.guest, self.vcpu, count, kind)
+        try:
+            return self.run()
+        finally:
+            engine.set_stepping(False)
+
+    def run_to(self, address: int, holds: Callable[[Hit], bool]) -> Stop:
+        """Run until the chosen vCPU stands at an address and the condition holds, or something else is the reason."""
+        points = self.machine.breakpoints
+        vcpu = self.vcpu
+        made = points.at(address, self.domain, vcpu=vcpu, condition=holds, internal=True)
+        try:
+            stop = self.run()
+        finally:
+            points.delete(made)
+        if isinstance(stop, Hit) and stop.breakpoint is made:
+            return Stepped(now_ns=stop.now_ns, domain=stop.domain, vcpu=stop.vcpu)
+        return stop
 
     # --- telling
 

@@ -7,17 +7,15 @@ guest says EOI. Without `every` nobody raises it but `Domain.raise_pirq`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hv.core.pirq import NR_PIRQS
 from hv.errors import ConfigError
+from hv.machine import duration
 
 if TYPE_CHECKING:
     from hv.machine.domain import Domain
-
-UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,9 @@ def parse(text: str) -> Interrupt:
             if part in ("edge", "level"):
                 kind = part
             elif key == "every":
-                every = _time(value)
+                every = duration.parse(value) or 0
+                if not every:
+                    raise ValueError(part)
             elif key == "count":
                 count = int(value)
             else:
@@ -55,13 +55,6 @@ def parse(text: str) -> Interrupt:
             f"{text!r} is not an interrupt: write 9, 9:level or 9:edge,every=1ms,count=3 (1 to {NR_PIRQS - 1})"
         ) from None
     return Interrupt(pirq, kind, every, count)
-
-
-def _time(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,9})(ns|us|ms|s)", text)
-    if not match or not int(match[1]):
-        raise ValueError(text)
-    return int(match[1]) * UNITS[match[2]]
 
 
 class Source:

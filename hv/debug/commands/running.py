@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hv.debug.command import Command
 from hv.errors import ConfigError
+from hv.machine import duration
 from hv.machine.stops import Hit, Stepped, Stop
 
 if TYPE_CHECKING:
@@ -87,17 +88,14 @@ def until(session: Session, text: str) -> None:
 
 
 def continue_(session: Session, text: str) -> None:
-    stop = session.run()
-    session.report(stop)
+    session.report(session.run())
 
 
 def wait(session: Session, text: str) -> None:
-    match = re.fullmatch(r"(\d+) ?(ns|us|ms|s)", text)
-    if match is None:
+    ns = duration.parse(text)
+    if ns is None:
         raise ConfigError(f"{text!r} is no time: write it as 100us, 5ms or 1s")
-    unit = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}[match[2]]
-    stop = session.run(session.machine.now_ns + int(match[1]) * unit)
-    session.report(stop)
+    session.report(session.run(session.machine.now_ns + ns))
 
 
 COMMANDS = (
