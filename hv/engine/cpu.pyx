@@ -42,6 +42,7 @@ cdef extern from * nogil:
     #define HV_RETURN_ADDRESS ((uintptr_t)__builtin_return_address(0))
     #define HV_SET_CFLAGS(cpu, value) (HV_CFLAGS_NEXT(cpu) = (value))
     extern unsigned char __real_x86_cpu_tlb_fill_x86_64(void *, uint64_t, int, int, int, unsigned char, uintptr_t);
+    extern void __real_tlb_reset_dirty_by_vaddr_x86_64(void *, uint64_t, uint64_t);
     extern void __real_helper_syscall_x86_64(hv_env *, int);
     extern void __real_helper_raise_interrupt_x86_64(hv_env *, int, int);
     extern void __real_helper_cpuid_x86_64(hv_env *);
@@ -55,6 +56,7 @@ cdef extern from * nogil:
     uintptr_t HV_RETURN_ADDRESS
     void HV_SET_CFLAGS(void *cpu, uint32_t value)
     uint8_t __real_x86_cpu_tlb_fill_x86_64(void *, uint64_t, int, int, int, uint8_t, uintptr_t)
+    void __real_tlb_reset_dirty_by_vaddr_x86_64(void *, uint64_t, uint64_t)
     void __real_helper_syscall_x86_64(hv_env *, int)
     void __real_helper_raise_interrupt_x86_64(hv_env *, int, int)
     void __real_helper_cpuid_x86_64(hv_env *)
@@ -161,6 +163,12 @@ cdef void _fill(domain_t *d, uint64_t va, int access, int mmu_idx, walk_t *w) no
     is_filled(d, va, mmu_idx == MMU_KERNEL, w)
     tlb_set_page_with_attrs_x86_64(d.cpu, va & ~<uint64_t>(PAGE_SIZE - 1), w.mfn << PAGE_SHIFT, attributes, w.prot,
                                    mmu_idx, size)
+
+
+cdef public void __wrap_tlb_reset_dirty_by_vaddr_x86_64(void *cpu, uint64_t va, uint64_t length) noexcept nogil:
+    """A block of this page has been translated. By the policy above no TLB has fast stores to it: there is nothing to search."""
+    if hv_running == NULL:
+        __real_tlb_reset_dirty_by_vaddr_x86_64(cpu, va, length)
 
 
 cdef void _becomes_code(domain_t *d, frame_t *frame, uint32_t bit) noexcept nogil:
