@@ -116,6 +116,7 @@ cdef class EventLoops:
         cdef domain_t *d = self.d
         cdef uint32_t port
         d.machine = &self.m
+        self.m.budget = &self.m.own_budget
         d.ports = <port_t *>calloc(NR_PORTS, sizeof(port_t))
         d.vcpus = <vcpu_t *>calloc(1, sizeof(vcpu_t))
         d.shared = <xen_shared_info *>calloc(1, sizeof(xen_shared_info))

@@ -72,7 +72,7 @@ cdef void set_limit(machine_t *m) noexcept nogil:
 
 
 cdef void _set_budget(machine_t *m, uint64_t limit) noexcept nogil:
-    m.left += <int64_t>limit - <int64_t>m.limit
+    m.budget.left += <int64_t>limit - <int64_t>m.limit
     m.limit = limit
 
 
@@ -279,7 +279,7 @@ cdef void _debug_exception(vcpu_t *v, uint64_t address) noexcept nogil:
         hits |= stops_at(v, address)
     forget_watch(v)
     if hits:
-        v.domain.machine.left -= EXCEPTION_TICKS
+        v.domain.machine.budget.left -= EXCEPTION_TICKS
         v.dr[6] |= hits
         inject(v, VECTOR_DB, 0)
         _enter_guest_anew(v.domain)
@@ -333,11 +333,11 @@ cdef bint idle(machine_t *m) noexcept nogil:
         return False
     if m.mode == CLOCK_VIRTUAL:
         if to > now:
-            m.left -= <int64_t>(to - now)
+            m.budget.left -= <int64_t>(to - now)
     else:
         host = <uint64_t>(host_ns() - m.host_offset) * TICKS_PER_NS
         if m.mode == CLOCK_PACED and host > now and to > now:
-            m.left -= <int64_t>((host if host < to else to) - now)
+            m.budget.left -= <int64_t>((host if host < to else to) - now)
             now = ticks(m)
         if now < to:
             m.wake_at = to

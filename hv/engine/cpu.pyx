@@ -27,7 +27,7 @@ from hv.fastpath.memory cimport (ACCESS_FETCH, ACCESS_WRITE, PROT_EXEC, PROT_WRI
                                  active_root, walk, walk_t, set_code_listener)
 from hv.fastpath.points cimport note_access, points_in_page, stops_ahead
 from hv.fastpath.state cimport (CONTEXT_SIZE, FLUSH_ALL, FRAME_GRANTED, PAGE_SHIFT, PAGE_SIZE, POINT_ADDRESS, POINT_READ,
-                                POINT_WRITE, SEEN_PAGES, USER_PAGES, charged, domain_t, forget_seen, frame_t, machine_t,
+                                POINT_WRITE, SEEN_PAGES, USER_PAGES, budget_t, charged, domain_t, forget_seen, frame_t, machine_t,
                                 request_flush, vcpu_t)
 from hv.fastpath.tlb cimport is_filled, is_flushed, may_be_used, root_changes
 
@@ -124,7 +124,7 @@ cdef void _watch(domain_t *d, uint64_t va, int size, int access, uintptr_t ra) n
     d.machine.armed_at = (<hv_env *>d.env).eip + (<hv_env *>d.env).segs[SEG_CS].base
     HV_SET_CFLAGS(d.cpu, 1)
     d.machine.limit = charged(d.machine)        # no budget: the block behind it is looked at closer
-    d.machine.left = 0
+    d.machine.budget.left = 0
     cpu_loop_exit_noexc_x86_64(d.cpu)
 
 
@@ -189,16 +189,16 @@ cdef public void __wrap_restore_state_to_opc_x86_64(hv_env *env, hv_block *block
     """The only place where Unicorn recovers a pc in mid-block: take back what the clock was charged too much."""
     cdef domain_t *d = <domain_t *>hv_running
     __real_restore_state_to_opc_x86_64(env, block, data)
-    if d != NULL and d.machine.block == block:
+    if d != NULL and d.machine.budget.block == block:
         block_ends_at(d.machine, data[0])
 
 
 cdef void block_ends_at(machine_t *m, uint64_t pc) noexcept nogil:
     """The block that runs was charged whole and has come to `pc` only (behind its last byte: all of it)."""
-    cdef hv_block *block = <hv_block *>m.block
-    m.block = NULL
+    cdef hv_block *block = <hv_block *>m.budget.block
+    m.budget.block = NULL
     if block != NULL and pc >= block.pc and pc - block.pc <= block.size:
-        m.left += <int64_t>(block.size - (pc - block.pc))
+        m.budget.left += <int64_t>(block.size - (pc - block.pc))
 
 
 cdef public void __wrap_helper_syscall_x86_64(hv_env *env, int addend) noexcept nogil:
@@ -216,13 +216,13 @@ cdef public void __wrap_helper_check_exit_request_x86_64(void *uc, uint32_t in_d
     if d == NULL:
         __real_helper_check_exit_request_x86_64(uc, in_delay_slot)
         return
-    block = <hv_block *>d.machine.block
-    d.machine.left += block.size                # nothing of it has run
-    d.machine.block = NULL
+    block = <hv_block *>d.machine.budget.block
+    d.machine.budget.left += block.size                # nothing of it has run
+    d.machine.budget.block = NULL
     (<hv_env *>d.env).eip = block.pc - block.cs_base
     handlers.block(d.machine, block.pc, block.size)
-    d.machine.left -= block.size
-    d.machine.block = block
+    d.machine.budget.left -= block.size
+    d.machine.budget.block = block
 
 
 cdef public void __wrap_helper_cpuid_x86_64(hv_env *env) noexcept nogil:
@@ -404,9 +404,14 @@ cdef int enter(domain_t *d) noexcept nogil:
     global hv_running
     cdef int rc
     cdef void *outer = hv_running
+    cdef machine_t *m = d.machine
     hv_running = d
     d.inside = 1
+    m.budget = <budget_t *>(<uint8_t *>d.env + HV_BUDGET)
+    m.budget[0] = m.own_budget
     rc = uc_emu_start(<uc_engine *>d.uc, (<hv_env *>d.env).eip, 0, 0, 0)
+    m.own_budget = m.budget[0]
+    m.budget = &m.own_budget
     d.inside = 0
     hv_running = outer
     return rc
@@ -461,7 +466,7 @@ cdef void debug_registers_changed(vcpu_t *v) noexcept nogil:
     arm(v)
     if breakpoints or v.breakpoints:
         tb_flush_x86_64(v.domain.cpu)
-        v.domain.machine.block = NULL
+        v.domain.machine.budget.block = NULL
     request_flush(v.domain)
 
 
@@ -572,6 +577,9 @@ cdef const char *_layout_error(uc_engine *uc, hv_env *env, uint64_t *page) noexc
             return b"a register is not where it should be"
     if HV_CFLAGS_NEXT(HV_CPU_OF(uc)) != <uint32_t>-1:
         return b"cflags_next_tb is not where it should be"
+    for i in range(40):
+        if HV_BANKS(env)[i] != (0 if i % 4 else <uint64_t>-1):
+            return b"the machine-check banks are not where they should be"
     memcpy(page, b"\xcd\x80\x31\xc9\xf7\xf1\xf4", 7)     # int $0x80; xor %ecx,%ecx; div %ecx; hlt
     memcpy(<char *>page + 0x100, b"\xeb\x00\x90\xeb\x00\xf4", 6)     # jmp; nop; jmp; hlt
     memset(&p, 0, sizeof(p))
@@ -588,8 +596,8 @@ cdef const char *_layout_error(uc_engine *uc, hv_env *env, uint64_t *page) noexc
 
 cdef void _probe_budget(machine_t *m, uint64_t address, uint32_t size) noexcept nogil:
     """The budget is used up at the second block: 0x1102, of 3 bytes, with the first one charged."""
-    m.armed = address == 0x1102 and size == 3 and m.left == 1 and m.block == NULL
-    m.left = 1000
+    m.armed = address == 0x1102 and size == 3 and m.budget.left == 1 and m.budget.block == NULL
+    m.budget.left = 1000
 
 
 cdef const char *_codegen_error(uc_engine *uc) noexcept:
@@ -602,13 +610,13 @@ cdef const char *_codegen_error(uc_engine *uc) noexcept:
     memset(&d, 0, sizeof(d))
     memset(&m, 0, sizeof(m))
     d.machine, d.uc, d.cpu, d.env = &m, uc, HV_CPU_OF(uc), HV_ENV_OF(HV_CPU_OF(uc))
-    m.left = 3
+    m.own_budget.left = 3
+    m.budget = &m.own_budget
     handlers.block = _probe_budget
-    hv_running = &d
-    rc = uc_emu_start(uc, 0x1100, 0, 0, 0)
-    hv_running = NULL
+    (<hv_env *>d.env).eip = 0x1100
+    rc = enter(&d)
     handlers.block = keep.block
-    if rc or not m.armed or m.left != 1000 - 4 or m.block == NULL or (<hv_block *>m.block).pc != 0x1105:
+    if rc or not m.armed or m.budget.left != 1000 - 4 or m.budget.block == NULL or (<hv_block *>m.budget.block).pc != 0x1105:
         return b"generated code does not count what it should"
     return NULL
 

@@ -43,14 +43,14 @@ cdef void on_exception(vcpu_t *v, int vector) noexcept nogil:
     cdef machine_t *m = d.machine
     m.armed = 0
     leave_wrapped(d)
-    m.left -= EXCEPTION_TICKS
+    m.budget.left -= EXCEPTION_TICKS
     if m.fetch_fault:
         m.fetch_fault = 0
         if vector == VECTOR_PF and _straddles(m, d, env):
             return
     elif vector != VECTOR_DB:                           # a single step ends a complete block, perhaps elsewhere
         block_ends_at(m, env.eip + env.segs[SEG_CS].base)
-    m.block = NULL
+    m.budget.block = NULL
     look_at_host(m)                                     # exceptions alone, without a block between, must not stall hv
     if env.exception_is_int:
         _software_interrupt(v, vector)

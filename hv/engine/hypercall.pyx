@@ -47,10 +47,10 @@ cdef void on_syscall(vcpu_t *v) noexcept nogil:
     if d.observed & POINT_CALL and v.kernel_mode:
         look_at_call(v)
     env.eip += 2
-    m.block = NULL                          # it ends here, complete
+    m.budget.block = NULL                   # it ends here, complete
     if v.watching:                          # a #DB that comes inside Xen is nobody's
         forget_watch(v)
-    m.left -= HYPERCALL_TICKS
+    m.budget.left -= HYPERCALL_TICKS
     if not v.kernel_mode:
         syscall_entry(v)
         back_to_guest(v)

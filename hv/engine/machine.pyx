@@ -93,6 +93,7 @@ cdef class Engine:
     def __cinit__(self, uint64_t memory=32 << 30, str clock="virtual"):
         cdef uint64_t frames = memory >> PAGE_SHIFT
         memset(&self.m, 0, sizeof(self.m))
+        self.m.budget = &self.m.own_budget
         self._domains = {}
         if frames < SMALLEST:
             raise EngineError(f"a machine needs at least {SMALLEST >> 8}M of memory: give it more")

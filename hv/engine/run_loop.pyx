@@ -24,7 +24,7 @@ cdef uint64_t _tsc(vcpu_t *v) noexcept nogil:
     cdef hv_block *block
     if m.mode == CLOCK_HOST:
         return ticks(m)
-    block = <hv_block *>m.block
+    block = <hv_block *>m.budget.block
     return charged(m) - (block.size - ((<hv_env *>v.domain.env).eip + block.cs_base - block.pc))
 
 
@@ -78,7 +78,7 @@ cdef void _resume(machine_t *m, vcpu_t *v, bint fresh) noexcept nogil:
         load_context(v)
     m.running = d
     m.armed = 0
-    m.block = NULL
+    m.budget.block = NULL
     rearm(m)
     if switched:
         reload_segments(v)

@@ -36,6 +36,9 @@ cdef extern from * nogil:
     /* CPUState: where the engine keeps it, and the two fields of it that hv touches. */
     #define HV_CPU_OF(uc) (*(void **)((char *)(uc) + 440))
     #define HV_ENV_OF(cpu) ((hv_env *)((char *)(cpu) + 35408))
+    /* Machine-check banks that no instruction reaches, 10 of {all ones, 0, 0, 0}: the budget lies in the first zeros. */
+    #define HV_BANKS(env) ((uint64_t *)((char *)(env) + 6632))
+    #define HV_BUDGET (6632 + 8)
     #define HV_CFLAGS_NEXT(cpu) (*(uint32_t *)((char *)(cpu) + 0x18))
 
     typedef struct { uint32_t selector, pad; uint64_t base; uint32_t limit, flags; } hv_segment;
@@ -72,6 +75,8 @@ cdef extern from * nogil:
     """
     void *HV_CPU_OF(uc_engine *uc)
     hv_env *HV_ENV_OF(void *cpu)
+    uint64_t *HV_BANKS(void *env)
+    int HV_BUDGET
     uint32_t HV_CFLAGS_NEXT(void *cpu)
     ctypedef struct hv_segment:
         uint32_t selector

@@ -20,8 +20,8 @@ cdef enum:
 
 cdef void stop_soon(machine_t *m) noexcept nogil:
     """No budget: the next block is looked at closer."""
-    m.limit -= <uint64_t>m.left
-    m.left = 0
+    m.limit -= <uint64_t>m.budget.left
+    m.budget.left = 0
 
 
 cdef void forget_points(domain_t *d) noexcept nogil:

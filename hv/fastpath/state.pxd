@@ -455,6 +455,10 @@ ctypedef struct domain_t:
     point_t *points
     uint32_t nr_points
 
+ctypedef struct budget_t:        # generated code counts here
+    int64_t left             # ticks; a block that ends behind them is looked at closer
+    void *block              # the block that is charged whole and may turn out shorter; NULL is none
+
 ctypedef struct machine_t:
     uint8_t *ram
     uint64_t nr_frames
@@ -466,8 +470,8 @@ ctypedef struct machine_t:
     uint64_t next_frame      # of the never used ones, before the reversal within chunks
     uint64_t free_head       # chain of freed frames through the M2P
     # clock, in ticks of 1/4 ns: what has been charged is limit - left
-    int64_t left             # the budget; a block that ends behind it is looked at closer. Generated code counts here
-    void *block              # the block that is charged whole and may turn out shorter; NULL is none
+    budget_t *budget         # in the CPU state of the domain while guest code runs, else `own_budget`
+    budget_t own_budget
     uint64_t limit
     uint64_t hard            # next deadline that must be met at its instruction
     uint64_t soft            # next deadline where any block boundary will do
@@ -522,7 +526,7 @@ ctypedef struct machine_t:
 
 cdef inline uint64_t charged(machine_t *m) noexcept nogil:
     """The guests' progress in ticks: the virtual time (the host's clock has another, clock.ticks)."""
-    return m.limit - <uint64_t>m.left if m.left >= 0 else m.limit + <uint64_t>-m.left     # one subtraction to the compiler
+    return m.limit - <uint64_t>m.budget.left if m.budget.left >= 0 else m.limit + <uint64_t>-m.budget.left     # one subtraction to the compiler
 
 
 cdef inline void forget_seen(domain_t *d) noexcept nogil:
