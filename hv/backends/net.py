@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from functools import partial
 from typing import ClassVar
 
 from hv.backends.device import Device, DeviceError
 from hv.backends.net_queue import RX_ENTRY, TX_ENTRY, Queue, Watch
 from hv.backends.packet import ETHERNET, Packet, flow
 from hv.backends.switch import Switch
-from hv.fastpath.rings import BackRing
+from hv.fastpath.rings import BackRing, RingError
 
 MAX_QUEUES = 8
 MOST_GROUPS = 64  # multicast addresses that a frontend may ask for
@@ -149,13 +148,22 @@ class Vif(Device):
             return
         count = len(self.queues)
         queue = self.queues[zlib.crc32(flow(packet.data)) % count if count > 1 else 0]
-        ipv6 = packet.ipv6
-        as_it_is = (not packet.gso or ipv6 in self._gso) and (not packet.blank or ipv6 in self._blank)
-        for piece in [packet] if as_it_is else [Packet(frame) for frame in packet.wire()]:
-            if len(piece.data) > self.mtu + ETHERNET + VLAN and not piece.gso:
-                self.dropped_frames += 1
-            else:
-                self._guarded(partial(queue.send, piece))
+        if packet.gso or packet.blank:
+            ipv6 = packet.ipv6
+            if (packet.gso and ipv6 not in self._gso) or (packet.blank and ipv6 not in self._blank):
+                for frame in packet.wire():
+                    self._pass(queue, Packet(frame))
+                return
+        self._pass(queue, packet)
+
+    def _pass(self, queue: Queue, packet: Packet) -> None:
+        if len(packet.data) > self.mtu + ETHERNET + VLAN and not packet.gso:
+            self.dropped_frames += 1
+            return
+        try:
+            queue.send(packet)
+        except (DeviceError, RingError) as error:
+            self.fail(str(error))
 
     def _wanted(self, target: bytes) -> bool:
         return self._groups is None or not target[0] & 1 or target == BROADCAST or target in self._groups

@@ -29,6 +29,7 @@ MOST_SLOTS = netif.XEN_NETIF_NR_SLOTS_MIN  # ...beyond this the frame
 MOST_WAITING = 1 << 22  # bytes of frames that wait for room in the guest
 GSO = {netif.XEN_NETIF_GSO_TYPE_TCPV4: 4, netif.XEN_NETIF_GSO_TYPE_TCPV6: 6}
 GROUPS = {netif.XEN_NETIF_EXTRA_TYPE_MCAST_ADD, netif.XEN_NETIF_EXTRA_TYPE_MCAST_DEL}
+BLANK, VALIDATED = netif.NETTXF_csum_blank, netif.NETTXF_csum_blank | netif.NETTXF_data_validated
 _TX_REQUEST = struct.Struct("<IHHHH")  # gref, offset, flags, id, size
 _TX_RESPONSE = struct.Struct("<Hh")  # id, status
 _RX_REQUEST = struct.Struct("<HxxI")  # id, gref
@@ -122,15 +123,16 @@ class Queue:
             self._answer([first], count, [self._group(extras)])
             return None
         requests = [first]
-        sound = self._further(requests) if flags & netif.NETTXF_more_data else True
+        sound = not flags & netif.NETTXF_more_data or self._further(requests)
         if not sound or size < ETHERNET:
             self._answer(requests, count, [netif.NETIF_RSP_ERROR] * len(requests))
             return None
-        own = size - sum(further[4] for further in requests[1:])
+        pieces = [(further[0], further[1], further[4]) for further in requests[1:]]
+        own = size - sum([piece[2] for piece in pieces])
         if offset + own > PAGE:
             raise DeviceError(f"a piece of a frame goes from {offset} to {offset + own}, beyond its page")
-        gso = self._gso(extras.get(netif.XEN_NETIF_EXTRA_TYPE_GSO))
-        pieces = [(ref, offset, own), *[(further[0], further[1], further[4]) for further in requests[1:]]]
+        gso = self._gso(extras.get(netif.XEN_NETIF_EXTRA_TYPE_GSO)) if extras else 0
+        pieces.insert(0, (ref, offset, own))
         data = bytearray(size)
         try:
             self.vif.peer.read(pieces, data)
@@ -138,8 +140,7 @@ class Queue:
             self._answer(requests, count, self._readable(pieces))
             return None
         self._answer(requests, count, [netif.NETIF_RSP_OKAY] * len(requests))
-        blank = bool(flags & netif.NETTXF_csum_blank)
-        return Packet(bytes(data), blank, gso, blank or bool(flags & netif.NETTXF_data_validated))
+        return Packet(bytes(data), flags & BLANK != 0, gso, flags & VALIDATED != 0)
 
     def _extras(self, extras: dict[int, bytes]) -> int:
         """Take the extra infos behind a first request: how many there are. Of each type the last counts."""
@@ -205,11 +206,12 @@ class Queue:
     def _answer(self, requests: list[tuple[int, ...]], extras: int, statuses: list[int]) -> None:
         put, pack = self.tx.put, _TX_RESPONSE.pack
         put(pack(requests[0][3], statuses[0]))
-        for _ in range(extras):
-            put(pack(0, netif.NETIF_RSP_NULL))
-        for request, status in zip(requests[1:], statuses[1:], strict=True):
-            put(pack(request[3], status))
-        if self._watched:
+        if extras or len(requests) > 1:
+            for _ in range(extras):
+                put(pack(0, netif.NETIF_RSP_NULL))
+            for request, status in zip(requests[1:], statuses[1:], strict=True):
+                put(pack(request[3], status))
+        if self._watched():
             self._note(
                 Slot(True, self.number, identity, ref, offset, size, flags, status)
                 for (ref, offset, flags, identity, size), status in zip(requests, statuses, strict=True)
@@ -247,7 +249,8 @@ class Queue:
         buffers = [_RX_REQUEST.unpack(self._buffer())]
         if packet.gso:
             self._buffer()
-        buffers += [_RX_REQUEST.unpack(self._buffer()) for _ in range(PAGE, size, PAGE)]
+        if size > PAGE:
+            buffers += [_RX_REQUEST.unpack(self._buffer()) for _ in range(PAGE, size, PAGE)]
         pieces = [(ref, 0, min(PAGE, size - at * PAGE)) for at, (_, ref) in enumerate(buffers)]
         try:
             self.vif.peer.write(pieces, data)
@@ -258,13 +261,14 @@ class Queue:
         if packet.gso:
             kind = netif.XEN_NETIF_GSO_TYPE_TCPV6 if packet.ipv6 else netif.XEN_NETIF_GSO_TYPE_TCPV4
             extra = _EXTRA.pack(netif.XEN_NETIF_EXTRA_TYPE_GSO, 0, _GSO.pack(packet.gso, kind, 0))
-        flags = [(0 if at else first) | (netif.NETRXF_more_data if at < last else 0) for at in range(len(buffers))]
+        flags = [netif.NETRXF_more_data] * last + [0]
+        flags[0] |= first
         put, pack = self.rx.put, _RX_RESPONSE.pack
         for at, (identity, _) in enumerate(buffers):
             put(pack(identity, 0, flags[at], statuses[at]))
             if not at and extra is not None:
                 put(extra)
-        if self._watched:
+        if self._watched():
             self._note(
                 Slot(False, self.number, identity, ref, 0, piece[2], flag, status)
                 for (identity, ref), piece, flag, status in zip(buffers, pieces, flags, statuses, strict=True)
@@ -292,10 +296,10 @@ class Queue:
 
     # --- for whoever watches
 
-    @property
     def _watched(self) -> bool:
         self._first_slot = self._last_slot = 0
-        return self.vif.watch is not None and self.vif.watch.attached
+        watch = self.vif.watch
+        return watch is not None and watch.attached
 
     def _note(self, slots: Iterator[Slot]) -> None:
         """Report a frame's slots."""

@@ -33,7 +33,7 @@ class Datagram(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Packet:
     """`data` is the frame; `blank`: its TCP or UDP checksum is to be computed; `gso`: the payload of its segments.
 
