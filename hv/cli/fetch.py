@@ -24,7 +24,7 @@ Examples:
 The guests come from the distribution's packages by apt-get download, without root, and work offline afterwards. They
 are kept in $HV_GUEST_CACHE, else $XDG_CACHE_HOME/hv/guests, else ~/.cache/hv/guests.""",
 )
-@click.argument("names", nargs=-1, metavar="NAME...")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--again", is_flag=True, help="Fetch also what is there: a newer version, say.")
 def command(names: tuple[str, ...], again: bool) -> int:
     """Bring real guests into the cache; without NAME, list them."""

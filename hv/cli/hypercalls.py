@@ -8,10 +8,10 @@ from collections import Counter
 import click
 
 
-@click.command("hypercalls", epilog="Example:  hv hypercalls | grep 'not yet'")
+@click.command("hypercalls", epilog="Example:  hv hypercalls | grep refused")
 @click.option("--json", "as_json", is_flag=True, help="An array of objects on stdout.")
 def command(as_json: bool) -> int:
-    """List every hypercall and sub-operation of Xen 4.17: served (in C or Python), refused as Xen does, or not yet."""
+    """List every hypercall and sub-operation of Xen 4.17: served (in C or Python), or refused as Xen does."""
     from hv.hypercalls.registry import states
 
     rows = states()

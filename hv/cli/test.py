@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   hv test tests/example/test-pv64-example
-  hv test tests/*/test-pv64-* --timeout 30
+  hv test tests/*/test-pv64-*.cfg --timeout 30
 Exit codes, the worst of all tests: 0 success, 3 skip, 4 error, 5 failure, 6 crash or timeout.""",
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
