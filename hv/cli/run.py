@@ -47,6 +47,11 @@ OPTIONS = (
         metavar="PORT-[GUEST]:PORT",
         help="Let a port of the host's loopback lead to a guest on xenbr0, as QEMU's hostfwd: 2222-:22.",
     ),
+    click.option(
+        "--gdb",
+        metavar="[HOST:]PORT|PATH",
+        help="Wait for gdb at a port (of 127.0.0.1) or Unix socket before the first domain's first instruction.",
+    ),
     click.option("--list", "list_domains", is_flag=True, help="At the end, print a table of the domains, as xl list."),
     click.option("--grants", is_flag=True, help="At the end, print what each guest has granted to others, and mapped."),
     click.option("--events", is_flag=True, help="At the end, print each guest's table of event channels."),
@@ -96,6 +101,7 @@ def boot(
     gateway: tuple[str, ...],
     net_allow: tuple[str, ...],
     net_forward: tuple[str, ...],
+    gdb: str | None,
     list_domains: bool,
     grants: bool,
     events: bool,
@@ -120,11 +126,14 @@ def boot(
     described = with_settings(images, options)
     if options.name and len(described) > 1:
         raise ConfigError("--name needs exactly one IMAGE")
+    if gdb is not None and drive is not None:
+        raise ConfigError("--gdb is for hv run and hv trace: hv step is a debugger itself")
     routes = consoles.parse(console)
     source = _standard_input() if keyboard else None
     at_terminal = source is not None and os.isatty(source)
     out = [DEFAULT_BRIDGE] if net_allow or net_forward else []
-    clock = options.clock or ("paced" if at_terminal or gateway or out else "virtual")
+    paced = (at_terminal and gdb is None) or gateway or out  # with a debugger, a session that can be repeated
+    clock = options.clock or ("paced" if paced else "virtual")
     with Machine(clock=clock) as machine, _store_socket(machine, store):
         prepare(machine)
         _connect_log(machine, options)
@@ -146,6 +155,8 @@ def boot(
         def go() -> str:
             if drive is not None:
                 return drive(machine, typist)
+            if gdb is not None:
+                return _with_gdb(machine, typist, gdb, options)
             return machine.run_until(lambda: False, options.timeout, options.until)
 
         if source is not None:
@@ -162,6 +173,15 @@ def boot(
         if list_domains:
             domains.show(machine)
         return code
+
+
+def _with_gdb(machine: Machine, domain: Domain, place: str, options: GuestOptions) -> str:
+    """Run the machine as gdb says."""
+    from hv.debug.gdb.server import Server, listening
+
+    with listening(place) as (listener, name):
+        print(f"hv: {domain.name} waits for gdb: target remote {name}", file=sys.stderr, flush=True)
+        return Server(machine, domain, listener, options.timeout, options.until).serve()
 
 
 @contextmanager

@@ -125,12 +125,12 @@ def _notes(domain: Domain, report: str) -> bytes:
     current = guest.current_vcpu
     ran = [i for i in range(guest.nr_vcpus) if i != current and guest.vcpu_state(i) != "down"]
     for vcpu in (current, *ran):
-        signal = _signal(guest) if vcpu == current else 0
+        signal = signal_of(guest) if vcpu == current else 0
         notes += note("CORE", NT_PRSTATUS, _status(guest.registers(vcpu), vcpu, signal))
     return notes + note("hv", NT_HV_REPORT, report.encode())
 
 
-def _signal(guest: GuestDomain) -> int:
+def signal_of(guest: GuestDomain) -> int:
     """The signal that a process would have got; 0 for a guest that has not crashed."""
     if not guest.crashed:
         return 0
