@@ -196,7 +196,7 @@ class Server:
         self._machine.inputs.append(newcomer)
         self._machine.stop_at_crash = False
         try:
-            self._session.drive()
+            self._session.run()
         finally:
             self._machine.inputs.remove(newcomer)
             self._machine.stop_at_crash = True
