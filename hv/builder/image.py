@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from hv.abi.arch_x86_64 import HYPERVISOR_VIRT_END
 from hv.builder import elf_notes
 from hv.builder.elf import MAGIC, Elf, ProgramHeader
 from hv.builder.elf import parse as parse_elf
@@ -31,7 +32,6 @@ __all__ = ["Image", "Segment", "load", "symbol_table", "symbols"]
 
 MAX_SPAN = 64 << 30
 _LOW_HALF_END = 1 << 47
-_XEN_START, _XEN_END = 0xFFFF800000000000, 0xFFFF880000000000
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +297,7 @@ def _check_range(start: int, end: int) -> None:
 
 
 def _in_guest_space(start: int, end: int) -> bool:
-    return end <= _LOW_HALF_END or _XEN_END <= start <= end <= MASK64 + 1
+    return end <= _LOW_HALF_END or HYPERVISOR_VIRT_END <= start <= end <= MASK64 + 1
 
 
 def _check_overlap(segments: list[Segment]) -> None:

@@ -13,7 +13,6 @@ Xen's public xen.h; behaviour of tools/libs/guest (xg_dom_core.c, xg_dom_x86.c) 
 
 from __future__ import annotations
 
-import ctypes
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +62,6 @@ class Layout:
     tables: Area
     stack: Area
     ramdisk: Area | None = None
-    frames_used: int = 0
     table_pfns: dict[tuple[int, int], int] = field(default_factory=dict)  # (level, first va >> shift) -> pfn
 
 
@@ -71,11 +69,8 @@ class Layout:
 class Built:
     """What the machine needs to know of a built domain."""
 
-    start_info_mfn: int
     console_mfn: int
     store_mfn: int
-    root_mfn: int
-    layout: Layout
 
 
 def table_keys(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -120,7 +115,6 @@ def plan(image: Image, nr_pages: int, ramdisk_size: int) -> Layout:
     if image.init_p2m is not None:
         p2m.pfn = used
         used += p2m_pages
-    layout.frames_used = used
     if used > nr_pages:
         raise ImageError(
             f"{image.name}: does not fit in {nr_pages * PAGE >> 20}M of memory, it needs {-(-used * PAGE >> 20)}M: "
@@ -172,7 +166,7 @@ def build(
     info.cmd_line = command
     _write(engine, mfns, layout.start_info.pfn * PAGE, bytes(info))
     _start(domain, image, layout, root)
-    return Built(mfns[layout.start_info.pfn], info.console.domU.mfn, info.store_mfn, root, layout)
+    return Built(info.console.domU.mfn, info.store_mfn)
 
 
 def _write(engine: Engine, mfns: memoryview, address: int, data: bytes | memoryview) -> None:
@@ -248,6 +242,3 @@ def _start(domain: GuestDomain, image: Image, layout: Layout, root: int) -> None
             f"{image.name}: its initial page tables were refused: this is an error in hv, please report it"
         )
     domain.start_vcpu(0, rip=image.entry, rsp=layout.stack.va + PAGE, rsi=layout.start_info.va, root=root)
-
-
-assert ctypes.sizeof(xen.start_info) == 1168
