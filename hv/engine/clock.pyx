@@ -23,9 +23,10 @@ from hv.fastpath.domain cimport shutdown
 from hv.fastpath.evtchn cimport raise_virq
 from hv.fastpath.points cimport note_address
 from hv.fastpath.now cimport NEVER, TICKS_PER_NS, host_ns, system_time, ticks, ticks_of
+from hv.fastpath.scheduler cimport refill, turn_is_over, turn_ticks
 from hv.fastpath.state cimport *
 from hv.fastpath.trace cimport trace_timer, trace_watchdog
-from hv.fastpath.vcpu cimport in_the_queue, switch_cpu, unblock
+from hv.fastpath.vcpu cimport switch_cpu, unblock
 
 cdef enum:
     SOFT_TICKS = 400000          # how often virtual time looks at the host's clock: 0.1 ms
@@ -47,7 +48,7 @@ cdef void rearm(machine_t *m) noexcept nogil:
             next = _earlier(next, d.vcpus[j].singleshot)
             next = _earlier(next, d.vcpus[j].periodic)
             next = _earlier(next, d.vcpus[j].poll_deadline)
-        next = _earlier(_earlier(next, d.watchdog[0]), d.watchdog[1])
+        next = _earlier(_earlier(_earlier(next, d.watchdog[0]), d.watchdog[1]), d.refill_at)
     m.next_timer = next
     set_limit(m)
 
@@ -129,6 +130,7 @@ cdef void fire_timers(machine_t *m) noexcept nogil:
             for j in range(m.domains[i].nr_vcpus):
                 _fire(&m.domains[i].vcpus[j], now)
             _bite(m.domains[i], now)
+            refill(m.domains[i], now)
     rearm(m)
 
 
@@ -174,22 +176,6 @@ cdef void set_poll_timeout(vcpu_t *v, uint64_t ns) noexcept nogil:
     rearm(v.domain.machine)
 
 
-cdef vcpu_t *next_runnable(machine_t *m) noexcept nogil:
-    """Round robin over every vCPU of every domain, from the one after the last that ran; NULL where none can."""
-    cdef uint32_t slot = m.turn // VCPU_LIMIT % m.nr_domains, vcpu = m.turn % VCPU_LIMIT + 1, k
-    cdef domain_t *d
-    for k in range(m.nr_domains + 1):           # the first one twice: behind the last that ran, and up to it
-        d = m.domains[slot]
-        while vcpu < d.nr_vcpus:
-            if in_the_queue(&d.vcpus[vcpu]):
-                m.turn = slot * VCPU_LIMIT + vcpu
-                return &d.vcpus[vcpu]
-            vcpu += 1
-        vcpu = 0
-        slot = slot + 1 if slot + 1 < m.nr_domains else 0
-    return NULL
-
-
 cdef void switch_to(machine_t *m, vcpu_t *v) noexcept nogil:
     """Who has the CPU from now on; NULL is nobody."""
     if m.on_cpu == v:
@@ -202,31 +188,6 @@ cdef void switch_to(machine_t *m, vcpu_t *v) noexcept nogil:
     rearm(m)
 
 
-cdef vcpu_t *in_its_slice(machine_t *m) noexcept nogil:
-    """The vCPU that ran when the engine came back, if its turn is not over: when that was is the host's business."""
-    cdef domain_t *d
-    if not m.in_slice or m.turn // VCPU_LIMIT >= m.nr_domains or ticks(m) >= m.slice_end:
-        return NULL
-    d = m.domains[m.turn // VCPU_LIMIT]
-    if m.turn % VCPU_LIMIT >= d.nr_vcpus or not in_the_queue(&d.vcpus[m.turn % VCPU_LIMIT]):
-        return NULL
-    return &d.vcpus[m.turn % VCPU_LIMIT]
-
-
-cdef uint64_t slice_ticks(const vcpu_t *v) noexcept nogil:
-    """How long a turn is: who weighs more has longer ones, and so the greater share."""
-    cdef uint64_t weight = v.domain.weight if v != NULL else DEFAULT_WEIGHT
-    return weight * QUANTUM_TICKS // DEFAULT_WEIGHT
-
-
-cdef bint _somebody_else(machine_t *m) noexcept nogil:
-    cdef uint32_t turn = m.turn
-    cdef vcpu_t *v = next_runnable(m)
-    cdef bint other = m.turn != turn
-    m.turn = turn
-    return v != NULL and other
-
-
 cdef void _deadline(machine_t *m) noexcept nogil:
     """now >= hard: timers, the end of a time slice, the time that the caller asked for."""
     cdef uint64_t now = ticks(m)
@@ -236,10 +197,10 @@ cdef void _deadline(machine_t *m) noexcept nogil:
     elif now >= m.until:
         m.stop = STOP_UNTIL
     elif now >= m.slice_end:
-        m.slice_end = now + slice_ticks(m.on_cpu)
-        if _somebody_else(m):
+        if turn_is_over(m):
             m.stop = STOP_RESCHEDULE
-    set_limit(m)
+        m.slice_end = now + turn_ticks(m.on_cpu)
+    rearm(m)
 
 
 cdef void look_at_host(machine_t *m) noexcept nogil:

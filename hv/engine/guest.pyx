@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc
 from libc.string cimport memset
 from xen_abi cimport *
-from hv.engine.clock cimport DEFAULT_WEIGHT, FIRST_PERIOD
+from hv.engine.clock cimport FIRST_PERIOD
 from hv.engine.cpu cimport open_instance
 from hv.engine.emulate cimport guest_cr4
 from hv.engine.unicorn cimport *
@@ -14,6 +14,7 @@ from hv.fastpath.frames cimport give_xenheap_frame
 from hv.fastpath.memory cimport frame_pointer
 from hv.fastpath.now cimport system_time
 from hv.fastpath.receiver cimport open_receiver
+from hv.fastpath.scheduler cimport DEFAULT_WEIGHT
 from hv.fastpath.state cimport *
 
 from hv.errors import EngineError
@@ -35,6 +36,7 @@ cdef class Guest:
         d.max_pages = max_pages
         d.max_port = max_port
         d.weight = DEFAULT_WEIGHT
+        d.used = m.used
         d.nr_ports = PORTS_A_BUCKET
         d.first_closed = 1
         d.port_ops = &ops_2l

@@ -6,6 +6,7 @@ from hv.engine.guest_grants cimport GuestGrants
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash, fix_shutdown_code, shutdown
 from hv.fastpath.now cimport system_time, ticks_of
+from hv.fastpath.scheduler cimport set_cap
 from hv.fastpath.state cimport *
 from hv.fastpath.vcpu cimport sleep, wake
 
@@ -70,12 +71,24 @@ cdef class GuestLife(GuestGrants):
 
     @property
     def weight(self):
-        """Its share of the processor: how long its turns are, in 1/256 of the usual."""
+        """Its share of the processor, 1 to 65535; 256 is usual."""
         return self._live().weight
 
     @weight.setter
     def weight(self, uint32_t value):
+        if not 1 <= value <= 65535:
+            raise EngineError(f"a weight of {value} is not possible: choose 1 to 65535")
         self._live().weight = value
+
+    @property
+    def cap(self):
+        """How much of the processor it may have at most, in %; 0 is no limit."""
+        return self._live().cap
+
+    @cap.setter
+    def cap(self, uint32_t percent):
+        set_cap(self._live(), percent)
+        rearm(self.d.machine)
 
     @property
     def paused(self):

@@ -14,7 +14,7 @@ Behaviour: Xen 4.17 (arch/x86/pv/hypercall.c, common/multicall.c, arch/x86/pv/mi
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from xen_abi cimport *
-from hv.engine.clock cimport HYPERCALL_TICKS, forget_watch
+from hv.engine.clock cimport HYPERCALL_TICKS, PART_TICKS, forget_watch
 from hv.engine.cpu cimport debug_registers_changed, flush_wanted, get_flags, leave_now, restart_block, set_task_switched
 from hv.engine.grant_table_op cimport hot_grant_table_op
 from hv.engine.mmu_op cimport hot_mmu_update, hot_mmuext_op, hot_update_va_mapping, hot_update_va_mapping_otherdomain
@@ -74,6 +74,7 @@ cdef void on_syscall(vcpu_t *v) noexcept nogil:
         result = _dispatch(v, number, args)
         if result == PREEMPTED:
             env.eip -= 2
+            m.left -= PART_TICKS
             m.part_of, m.part_at = v, env.eip
             env.regs[RDI], env.regs[RSI], env.regs[RDX] = args[0], args[1], args[2]
             env.regs[R10] = args[3]

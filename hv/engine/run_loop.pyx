@@ -6,7 +6,7 @@ Rules:
 * Nothing in it enters Python.
 """
 from libc.stdint cimport uint64_t
-from hv.engine.clock cimport block, fire_timers, idle, next_runnable, in_its_slice, rearm, slice_ticks, switch_to
+from hv.engine.clock cimport block, fire_timers, idle, rearm, switch_to
 from hv.engine.cpu cimport enter, flush_wanted, handlers, load_context, save_context
 from hv.engine.cpuid cimport guest_cpuid
 from hv.engine.exceptions cimport on_exception
@@ -15,6 +15,7 @@ from hv.engine.traps cimport deliver_events, reload_segments
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash
 from hv.fastpath.now cimport host_ns, ticks
+from hv.fastpath.scheduler cimport in_its_turn, next_vcpu, turn_ticks
 from hv.fastpath.state cimport *
 
 
@@ -30,9 +31,10 @@ cdef uint64_t _tsc(vcpu_t *v) noexcept nogil:
 
 cdef void run_guests(machine_t *m) noexcept nogil:
     cdef vcpu_t *v
-    cdef bint fresh
+    cdef bint fresh, another
     while m.stop == STOP_NONE or m.stop == STOP_RESCHEDULE:
-        if m.stop == STOP_RESCHEDULE:
+        another = m.stop == STOP_RESCHEDULE
+        if another:
             m.in_slice = 0
         m.stop = STOP_NONE
         fire_timers(m)
@@ -41,12 +43,12 @@ cdef void run_guests(machine_t *m) noexcept nogil:
         if m.nr_hits:                           # of a call that blocks, or of a timer
             m.stop = STOP_POINT
             return
-        v = in_its_slice(m)
+        v = in_its_turn(m)
         fresh = v == NULL
         if fresh:
-            v = next_runnable(m)
+            v = next_vcpu(m, another)
             m.in_slice = v != NULL
-            m.slice_end = ticks(m) + slice_ticks(v)
+            m.slice_end = ticks(m) + turn_ticks(v)
         switch_to(m, v)
         if v == NULL:
             if idle(m) and host_ns() >= m.host_poll:      # a chain of timers without a guest to run must not stall hv

@@ -423,7 +423,12 @@ ctypedef struct domain_t:
     uint8_t paused           # by the API: not scheduled
     uint8_t pad
     uint16_t observed        # POINT_* of the debugger's breakpoints, OBSERVED_TRACE; 0, the fast answer: nobody looks
-    uint32_t weight          # length of its time slices: 256 is one quantum
+    uint32_t weight          # its share of the CPU
+    uint64_t used            # of the CPU, by its weight: scheduler.pyx
+    uint32_t turn            # its vCPU that had the last turn
+    uint32_t cap             # % of the CPU that it may have; 0 is no limit
+    int64_t budget           # what is left of that in this period, in ticks
+    uint64_t refill_at       # when the next period begins, in ticks; 0: the budget is full
     uint64_t vm_assist
     uint64_t nr_pages
     uint64_t max_pages
@@ -502,7 +507,9 @@ ctypedef struct machine_t:
     xen_vcpu_info nobody     # the same while there is no domain 0
     domain_t *zombies        # destroyed, but frames of theirs are still mapped by others
     vcpu_t *on_cpu           # whose run state is running; NULL: the machine idles
-    uint32_t turn            # round-robin position: slot * VCPU_LIMIT + vcpu
+    uint32_t turn            # the slot of the domain that had the last turn
+    uint64_t used            # of whoever had the last turn: nobody is far behind it
+    uint64_t charged_at      # up to where on_cpu has paid for the CPU, in ticks
     uint64_t blocks_stepped
     uint32_t epoch           # counts complete TLB flushes of all domains; stays at its end
     uint64_t tlb_flushes     # complete ones

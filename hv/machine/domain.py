@@ -242,7 +242,7 @@ class Domain:
             max_maptrack_frames=config.max_maptrack_frames,
             max_grant_version=config.max_grant_version,
         )
-        guest.weight = config.weight
+        guest.weight, guest.cap = config.weight, config.cap
         self.guest = guest
         machine.trace.note(guest.domid, "domain", "created", self.name.encode())
         self._host_ports = []

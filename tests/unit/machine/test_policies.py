@@ -1,4 +1,4 @@
-"""What follows a domain's end (on_poweroff and its like), weights, and domains from xl.cfg files."""
+"""What follows a domain's end (on_poweroff and its like), and domains from xl.cfg files."""
 
 from __future__ import annotations
 
@@ -103,16 +103,6 @@ def test_coredump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert warnings == ["the core of a/b is in a_b.core"]
 
 
-@pytest.mark.parametrize(("weights", "shares"), [((256, 256), 1.0), ((512, 256), 2.0), ((100, 400), 0.25)])
-def test_weight(weights: tuple[int, int], shares: float) -> None:
-    """Two domains that never sleep get the processor as their weights are, in virtual time."""
-    with hv.Machine() as machine:
-        domains = [machine.create(assemble(SPIN), weight=weight) for weight in weights]
-        assert machine.run(timeout=60, until_ns=60_000_000) == "until"
-        one, two = (domain.cpu_ns for domain in domains)
-        assert one / two == pytest.approx(shares, rel=0.1)
-
-
 def test_domains_come_and_go() -> None:
     """The others go on, and nothing of those that are gone is left."""
     with hv.Machine() as machine:
@@ -123,7 +113,7 @@ def test_domains_come_and_go() -> None:
             assert other.cpu_ns
             other.destroy()
             assert other.reason == "destroyed"
-        assert steady.cpu_ns > 20_000_000
+        assert steady.cpu_ns >= 20_000_000
         assert machine.store.ls("/local/domain") == ["0", "1"]
 
 
