@@ -6,7 +6,7 @@ cdef grant_table_t *new_table(domain_t *d, uint32_t max_version, uint32_t max_fr
 cdef void free_table(grant_table_t *t) noexcept nogil
 cdef int grow(grant_table_t *t, uint32_t count) noexcept nogil
 cdef int set_version(grant_table_t *t, uint32_t version) noexcept nogil
-cdef uint32_t take_handle(grant_table_t *t) noexcept nogil
+cdef uint32_t take_handle(grant_table_t *t, uint32_t vcpu) noexcept nogil
 cdef void give_handle(grant_table_t *t, uint32_t handle) noexcept nogil
 cdef int swap_entries(grant_table_t *t, uint32_t a, uint32_t b) noexcept nogil
 

@@ -4,11 +4,11 @@
 Rules:
 * The frames are hv's own; the domain maps them. They only grow, up to `max_frames`, and by whole frames.
 * The version changes only while no grant is in use, but for the eight that the toolstack made; these are kept.
-* A handle is an index into `maptrack`. They come a frame's worth at a time, up to `max_maptrack_frames`, and are used
-  again in the order in which they were given back; the last free one is never handed out (as on Xen).
+* A handle is an index into `maptrack`. They come a frame's worth at a time, up to `max_maptrack_frames`, into a queue of
+  the vCPU that needs them, and are used again in the order in which they were given back; the last one of a queue is
+  never handed out. A vCPU that gets no more takes them from others.
 
-Behaviour: Xen 4.17's common/grant_table.c (gnttab_grow_table, gnttab_set_version, get_maptrack_handle). There every vCPU
-has a queue of handles of its own; here the domain has one.
+Behaviour: Xen 4.17's common/grant_table.c (gnttab_grow_table, gnttab_set_version, get_maptrack_handle).
 """
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
@@ -17,7 +17,7 @@ from xen_abi cimport *
 from hv.fastpath.frames cimport forget_frame, give_xenheap_frame
 from hv.fastpath.grant_entries cimport entry_written, ops_v1, ops_v2
 from hv.fastpath.memory cimport frame_pointer, frame_written
-from hv.fastpath.state cimport PAGE_SIZE, active_t, mapping_t
+from hv.fastpath.state cimport PAGE_SIZE, active_t, handles_t, mapping_t
 
 cdef enum:
     HANDLES_A_FRAME = 256        # Xen's entries of them have 16 bytes
@@ -37,7 +37,7 @@ cdef grant_table_t *new_table(domain_t *d, uint32_t max_version, uint32_t max_fr
     t.domain = d
     t.ops = &ops_v1
     t.max_version, t.max_frames, t.max_maptrack_frames = max_version, max_frames, max_maptrack_frames
-    t.free_head = t.free_tail = NO_HANDLE
+    memset(t.free, 0xff, sizeof(t.free))        # NO_HANDLE everywhere
     t.mfns = <uint64_t *>calloc(max_frames, sizeof(uint64_t))
     t.status_mfns = <uint64_t *>calloc(_status_frames(max_frames), sizeof(uint64_t))
     t.active = <active_t *>calloc(<size_t>max_frames * (PAGE_SIZE // sizeof(xen_grant_entry_v1)), sizeof(active_t))
@@ -183,8 +183,8 @@ cdef int swap_entries(grant_table_t *t, uint32_t a, uint32_t b) noexcept nogil:
 
 # --- handles ------------------------------------------------------------------------------------------------------
 
-cdef int _more_handles(grant_table_t *t) noexcept nogil:
-    """A frame's worth of handles before those that are free: 0, or -1 at the limit."""
+cdef int _more_handles(grant_table_t *t, uint32_t vcpu) noexcept nogil:
+    """A frame's worth of handles before those of the vCPU that are free: 0, or -1 at the limit."""
     cdef uint32_t i, first = t.nr_handles
     cdef mapping_t *grown
     if first // HANDLES_A_FRAME >= t.max_maptrack_frames:
@@ -196,26 +196,52 @@ cdef int _more_handles(grant_table_t *t) noexcept nogil:
     t.nr_handles += HANDLES_A_FRAME
     for i in range(first, t.nr_handles):
         grown[i].flags = 0
+        grown[i].vcpu = vcpu
         grown[i].ref = i + 1
-    grown[t.nr_handles - 1].ref = t.free_head
-    t.free_head = first
-    if t.free_tail == NO_HANDLE:
-        t.free_tail = t.nr_handles - 1
+    grown[t.nr_handles - 1].ref = t.free[vcpu].head
+    t.free[vcpu].head = first
+    if t.free[vcpu].tail == NO_HANDLE:
+        t.free[vcpu].tail = t.nr_handles - 1
     return 0
 
 
-cdef uint32_t take_handle(grant_table_t *t) noexcept nogil:
-    """A free handle, or NO_HANDLE."""
-    cdef uint32_t handle
-    if (t.free_head == NO_HANDLE or t.maptrack[t.free_head].ref == NO_HANDLE) and _more_handles(t):
+cdef uint32_t _free_handle(grant_table_t *t, uint32_t vcpu) noexcept nogil:
+    cdef uint32_t head = t.free[vcpu].head
+    if head == NO_HANDLE or t.maptrack[head].ref == NO_HANDLE:
         return NO_HANDLE
-    handle = t.free_head
-    t.free_head = t.maptrack[handle].ref
+    t.free[vcpu].head = t.maptrack[head].ref
+    return head
+
+
+cdef uint32_t _steal_handle(grant_table_t *t, uint32_t thief) noexcept nogil:
+    """One of another vCPU's, which is the thief's from now on. Whom Xen asks first is random; here it is vCPU 0."""
+    cdef uint32_t i, handle = NO_HANDLE
+    for i in range(t.domain.nr_vcpus):
+        handle = _free_handle(t, i)
+        if handle != NO_HANDLE:
+            t.maptrack[handle].vcpu = thief
+            break
     return handle
 
 
+cdef uint32_t take_handle(grant_table_t *t, uint32_t vcpu) noexcept nogil:
+    """A free handle for a mapping by this vCPU, or NO_HANDLE."""
+    cdef uint32_t handle = _free_handle(t, vcpu)
+    if handle == NO_HANDLE and _more_handles(t, vcpu) == 0:
+        return _free_handle(t, vcpu)
+    if handle == NO_HANDLE and t.free[vcpu].tail == NO_HANDLE:     # its queue needs a last one first
+        handle = _steal_handle(t, vcpu)
+        if handle == NO_HANDLE:
+            return NO_HANDLE
+        t.maptrack[handle].ref = NO_HANDLE
+        t.free[vcpu].head = t.free[vcpu].tail = handle
+        handle = NO_HANDLE
+    return _steal_handle(t, vcpu) if handle == NO_HANDLE else handle
+
+
 cdef void give_handle(grant_table_t *t, uint32_t handle) noexcept nogil:
+    cdef handles_t *queue = &t.free[t.maptrack[handle].vcpu]
     t.maptrack[handle].ref = NO_HANDLE
     t.maptrack[handle].flags = 0
-    t.maptrack[t.free_tail].ref = handle
-    t.free_tail = handle
+    t.maptrack[queue.tail].ref = handle
+    queue.tail = handle

@@ -256,7 +256,7 @@ cdef void map_grant_ref(vcpu_t *v, xen_gnttab_map_grant_ref *op) noexcept nogil:
     if owner == NULL:
         op.status = GNTST_bad_domain
         return
-    handle = take_handle(d.grants)
+    handle = take_handle(d.grants, v.id)
     if handle == NO_HANDLE:
         op.status = GNTST_no_space
         return
@@ -331,7 +331,7 @@ cdef int host_map(domain_t *host, uint32_t domid, uint32_t ref, bint readonly, u
     cdef int rc
     if owner == NULL:
         return GNTST_bad_domain
-    handle[0] = take_handle(host.grants)
+    handle[0] = take_handle(host.grants, 0)
     if handle[0] == NO_HANDLE:
         return GNTST_no_space
     rc = _use_grant(host, owner, ref, flags, mfn)

@@ -207,6 +207,11 @@ ctypedef struct mapping_t:   # a handle: a mapping of another domain's grant
     uint32_t ref             # of a free one: the next free one
     uint16_t flags           # GNTMAP_*; 0 is free
     uint16_t domid
+    uint32_t vcpu            # into whose queue it goes back
+
+ctypedef struct handles_t:   # a vCPU's free handles, a queue: the last one is never handed out
+    uint32_t head
+    uint32_t tail
 
 ctypedef struct foreign_t:   # references that a domain holds on one frame of another domain
     uint64_t tag             # its mfn + 1; 0 is none
@@ -242,8 +247,7 @@ ctypedef struct grant_table_t:
     active_t *active
     mapping_t *maptrack      # what this domain has mapped, by handle
     uint32_t nr_handles
-    uint32_t free_head       # free handles, a queue: the last one is never handed out
-    uint32_t free_tail
+    handles_t[VCPU_LIMIT] free      # handles, by vCPU
     foreign_t *foreign       # hash table of the frames that it holds
     uint32_t foreign_size    # a power of 2, or 0
     uint32_t foreign_used

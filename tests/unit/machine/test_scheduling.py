@@ -1,4 +1,4 @@
-"""Who has the processor: shares by weight, caps, and what a domain gets that sleeps now and then. All in virtual time."""
+"""Who has the processor: shares by weight, caps, and what a domain gets that sleeps at times. All in virtual time."""
 
 from __future__ import annotations
 
