@@ -74,7 +74,7 @@ cdef void on_syscall(vcpu_t *v) noexcept nogil:
         result = _dispatch(v, number, args)
         if result == PREEMPTED:
             env.eip -= 2
-            m.left -= PART_TICKS
+            m.budget.left -= PART_TICKS
             m.part_of, m.part_at = v, env.eip
             env.regs[RDI], env.regs[RSI], env.regs[RDX] = args[0], args[1], args[2]
             env.regs[R10] = args[3]
