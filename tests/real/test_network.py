@@ -19,6 +19,7 @@ from linux_devices import Linux, ramdisk
 
 import hv
 from hv.backends.net import Vif
+from hv.backends.packet import Packet
 
 MIB = 1 << 20
 
@@ -36,13 +37,15 @@ def pair(linux_cloud: Path, busybox: bytes) -> Iterator[tuple[Linux, Linux]]:
         yield guests[0], guests[1]
 
 
-def copied(sender: Linux, receiver: Linux, mib: int = 4) -> tuple[str, str]:
+def copied(sender: Linux, receiver: Linux, mib: int = 4, address: str = "10.0.0.2") -> tuple[str, str]:
     """The checksums of both sides of a TCP connection."""
     receiver.start("nc -l -p 99 | md5sum")
     receiver.domain.machine.run(until_ns=receiver.domain.machine.now_ns + 300_000_000)
     sender(f"dd if=/dev/urandom of=/tmp/f bs=1M count={mib} 2> /dev/null")
-    sent = sender("nc 10.0.0.2 99 < /tmp/f; md5sum < /tmp/f")
-    return sent.split()[0], receiver.finish().split()[0]
+    sent = sender(f"nc {address} 99 < /tmp/f; md5sum < /tmp/f")
+    sums = sent.split()[0], receiver.finish().split()[0]
+    assert len(sums[0]) == 32, sent
+    return sums
 
 
 def test_ping(pair: tuple[Linux, Linux]) -> None:
@@ -59,13 +62,33 @@ def test_copy_by_tcp(pair: tuple[Linux, Linux]) -> None:
     assert len(pair[0].domain.devices[0].queues) == 2  # type: ignore[attr-defined]
 
 
+def test_copy_over_ipv6(pair: tuple[Linux, Linux], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large segments and blank checksums of IPv6 are taken and given; finished, Linux finds their sums right."""
+    for number, guest in enumerate(pair, start=1):
+        guest(f"ip addr add fd00::{number}/64 dev eth0; sleep 2")
+    seen: list[Packet] = []
+    vif = pair[1].domain.devices[0]
+    assert isinstance(vif, Vif)
+    deliver = vif.deliver
+
+    def watched(packet: Packet) -> None:
+        seen.append(packet)
+        deliver(packet)
+
+    monkeypatch.setattr(vif, "deliver", watched)
+    sent, received = copied(*pair, address="fd00::2")
+    assert sent == received
+    assert any(packet.ipv6 and packet.gso and packet.blank for packet in seen)
+
+
 def test_copy_without_offloads(pair: tuple[Linux, Linux], monkeypatch: pytest.MonkeyPatch) -> None:
     """Who takes neither large segments nor blank checksums gets finished frames; Linux checks their sums."""
     vif = pair[1].domain.devices[0]
     monkeypatch.setattr(vif, "_gso", frozenset())
     monkeypatch.setattr(vif, "_blank", frozenset())
-    sent, received = copied(*pair, mib=1)
-    assert sent == received
+    for address in ("10.0.0.2", "fd00::2"):
+        sent, received = copied(*pair, mib=1, address=address)
+        assert sent == received
 
 
 def test_backend_killed_and_reconnected(pair: tuple[Linux, Linux]) -> None:

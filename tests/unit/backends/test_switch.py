@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
+from guest_kit import need_program
+from test_packet import ip, ip6, tcp
 
 import hv
 from hv.backends.packet import Packet
@@ -135,6 +138,28 @@ def test_capture(tmp_path: Path, stations: list[Station]) -> None:
     data = path.read_bytes()
     assert data[:24] == struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1)
     assert data[24:] == struct.pack("<IIII", 3, 7, len(frame), len(frame)) + frame
+
+
+def test_capture_for_tshark(tmp_path: Path) -> None:
+    """Wireshark's reader finds the frames, their times, and no checksum wrong, whatever the sender left to do."""
+    tshark = need_program("tshark", "tshark")
+    switch, path, times = Switch("s"), tmp_path / "x.pcap", iter(range(1_000_000_007, 10**12, 10**9))
+    capture = Capture(str(path), lambda: next(times))
+    switch.taps.append(capture.frame)
+    station = Station(switch)
+    udp = struct.pack(">HHHH", 4000, 4001, 12, 0xBEEF) + b"data"
+    for network in (ip, ip6):
+        switch.forward(station, Packet(network(6, tcp(bytes(3000))), blank=True, gso=1400))
+        switch.forward(station, Packet(network(17, udp), blank=True))
+    capture.close()
+    checks = [f"-o{name}.check_checksum:TRUE" for name in ("ip", "tcp", "udp")]
+    fields = ["frame.time_epoch", "frame.len", "tcp.checksum.status", "udp.checksum.status", "ip.checksum.status"]
+    command = [tshark, "-r", path, *checks, "-Tfields", "-Eseparator=,", *[f"-e{name}" for name in fields]]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    rows = [line.split(",") for line in output.splitlines()]
+    sizes = [1454, 1454, 254, 46, 1474, 1474, 274, 66]
+    assert [row[:2] for row in rows] == [[f"{at}.000000007", str(size)] for at, size in enumerate(sizes, start=1)]
+    assert {tuple(row[2:]) for row in rows} == {("1", "", "1"), ("", "1", "1"), ("1", "", ""), ("", "1", "")}  # 1: good
 
 
 def test_capture_that_can_not_be(tmp_path: Path) -> None:
