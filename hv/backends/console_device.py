@@ -54,6 +54,11 @@ class ConsoleDevice(Device):
         else:
             self._backend.feed(data)
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that were typed and have not found room in the guest's ring."""
+        return len(self._typed) + (self._backend.waiting if self._backend is not None else 0)
+
     def _write(self, data: bytes) -> None:
         self.output += data
         for listener in self.listeners:

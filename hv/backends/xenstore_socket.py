@@ -2,8 +2,7 @@
 
 Rules:
 
-1. The socket appears at its path only when it listens, readable and writable for its owner alone; a socket that nobody
-   listens on any more is replaced, one in use is an error.
+1. The socket's file keeps the rules of hv/backends/socket_file.py.
 2. Many clients, one thread, no waiting: a client that does not read its replies is not asked further, one that breaks
    the protocol is dropped, and nobody else notices either.
 3. Whoever may open the socket is privileged, as domain 0.
@@ -16,17 +15,15 @@ Specification: docs/misc/xenstore.txt.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import select
 import socket
-import stat
 import time
 
+from hv.backends import socket_file
 from hv.backends.store import StoreBackend
 from hv.core.xenstore.connection import Connection
 from hv.core.xenstore.wire import Decoder, ProtocolError
-from hv.errors import ConfigError
 
 CHUNK = 16384  # asked of a client at once: 1,024 requests at most, before others have their turn
 MAX_UNREAD = 16 << 20  # bytes of events that a client may leave unread before it is dropped
@@ -108,7 +105,7 @@ class SocketService:
         self.backend = backend
         self.path = os.fspath(path)
         self._clients: dict[int, Client] = {}
-        self._listener, self._identity = _listen(self.path)
+        self._listener, self._identity = socket_file.listen(self.path)
         self._accepting = True
         self._epoll = select.epoll()
         self._epoll.register(self._listener, READ)
@@ -193,71 +190,10 @@ class SocketService:
             self.drop(client)
         self._epoll.close()
         self._listener.close()
-        try:
-            status = os.stat(self.path)
-            if (status.st_dev, status.st_ino) == self._identity:
-                os.unlink(self.path)
-        except OSError:
-            pass
+        socket_file.remove(self.path, self._identity)
 
     def __enter__(self) -> SocketService:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-# --- the socket's file
-
-
-def _listen(path: str) -> tuple[socket.socket, tuple[int, int]]:
-    """A listening socket at a path, and what tells its file from another."""
-    folder = os.path.dirname(path) or "."
-    try:
-        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ConfigError(f"{path}: a socket cannot be made there: {error.strerror}") from None
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        fcntl.flock(place, fcntl.LOCK_EX)  # two services that start at once: one of them wins
-        _check_free(path)
-        temporary = f"/proc/self/fd/{place}/.hv-{os.getpid()}"  # short, however deep the folder is
-        listener.bind(temporary)
-        try:
-            os.chmod(temporary, 0o600)
-            listener.listen(128)
-            listener.setblocking(False)
-            status = os.stat(temporary)
-            os.rename(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"{path}: a socket cannot be made there: {error.strerror}") from None
-    except ConfigError:
-        listener.close()
-        raise
-    finally:
-        os.close(place)
-    return listener, (status.st_dev, status.st_ino)
-
-
-def _check_free(path: str) -> None:
-    """A ConfigError where something is in the way; a socket without a listener is not."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"{path} is there and is no socket: remove it, or name another path")
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        probe.connect(path)
-    except ConnectionRefusedError:
-        return
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be replaced: {error.strerror or error}") from None
-    finally:
-        probe.close()
-    raise ConfigError(f"{path} is in use by another service: stop that, or name another path")

@@ -12,7 +12,7 @@ from hv.core.grant_table import DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES,
 from hv.errors import ConfigError
 from hv.machine import images as sources
 from hv.machine import size, xl_devices
-from hv.machine.xl_devices import DiskSpec, VifSpec, Warn
+from hv.machine.xl_devices import ChannelSpec, DiskSpec, VifSpec, Warn
 from hv.machine.xl_domain import ACTIONS, DEFAULT_ACTIONS
 
 DEFAULT_MEMORY = "64M"
@@ -41,6 +41,7 @@ class Config:
     actions: Mapping[str, str]  # what to do after "poweroff", "reboot", "watchdog", "crash", "soft_reset"
     disks: tuple[DiskSpec, ...]
     vifs: tuple[VifSpec, ...]
+    channels: tuple[ChannelSpec, ...]
 
 
 def configuration(
@@ -64,6 +65,7 @@ def configuration(
     actions: Mapping[str, str] | None = None,
     disks: Iterable[str | DiskSpec] = (),
     vifs: Iterable[str | VifSpec] = (),
+    channels: Iterable[str | ChannelSpec] = (),
 ) -> Config:
     """The configuration of a domain whose image is `data`; the defaults are xl's."""
     if not 1 <= vcpus <= 64:
@@ -115,4 +117,5 @@ def configuration(
         actions=DEFAULT_ACTIONS | dict(actions or {}),
         disks=tuple(xl_devices.disk(disk, warn) if isinstance(disk, str) else disk for disk in disks),
         vifs=tuple(xl_devices.vif(vif, warn) if isinstance(vif, str) else vif for vif in vifs),
+        channels=tuple(xl_devices.channel(item, warn) if isinstance(item, str) else item for item in channels),
     )

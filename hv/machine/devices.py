@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from hv.backends.block import Block
+from hv.backends.channel import Channel
 from hv.backends.device import Device
 from hv.backends.image_file import ImageFile
 from hv.backends.net import Vif
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from hv.machine.machine import Machine
     from hv.machine.xl_devices import DiskSpec, VifSpec
 
+FIRST_CHANNEL = 1  # console 0 is the one that every guest has
 QUEUES = 4  # at most; no more than there are vCPUs
 
 
@@ -38,7 +40,7 @@ class Devices:
         self._domain = domain
         self._devices = from_config(domain.machine, domain.config)
         for device in self._devices:
-            watch(domain, device)
+            self._welcome(device)
         self._leaving: list[Device] = []
 
     def __iter__(self) -> Iterator[Device]:
@@ -53,7 +55,7 @@ class Devices:
     def attach(self, kind: str, specification: str) -> Device:
         """Plug in what an item of xl.cfg describes, as `xl block-attach` does: ("disk", "data.img,raw,xvdb,rw").
 
-        `kind` is "disk" or "vif". ConfigError.
+        `kind` is "disk", "vif" or "channel". ConfigError.
         """
         if self._domain.ended:
             raise ConfigError(f"{self._domain.name} has ended ({self._domain.reason}): nothing can be attached to it")
@@ -86,7 +88,7 @@ class Devices:
         if any((other.kind, other.number) == (device.kind, device.number) for other in (*self, *self._leaving)):
             raise ConfigError(f"{self._domain.name} has a device {device.label} already")
         self._devices.append(device)
-        watch(self._domain, device)
+        self._welcome(device)
         if not self._domain.ended:
             self._plug(device)
             self._domain.machine.settle()
@@ -106,7 +108,19 @@ class Devices:
     def _left(self, device: Device) -> None:
         if device in self._leaving:
             self._leaving.remove(device)
-            device.close()
+            self._close(device)
+
+    def _welcome(self, device: Device) -> None:
+        watch(self._domain, device)
+        if isinstance(device, Channel):
+            self._domain.machine.inputs.append(device)
+            if device.tty:
+                self._domain.machine.warn(f"channel {device.name} of {self._domain.config.name} is {device.tty}")
+
+    def _close(self, device: Device) -> None:
+        if isinstance(device, Channel) and device in self._domain.machine.inputs:
+            self._domain.machine.inputs.remove(device)
+        device.close()
 
     # --- the domain's life
 
@@ -123,7 +137,7 @@ class Devices:
     def close(self) -> None:
         """The domain will not boot again."""
         for device in self:
-            device.close()
+            self._close(device)
 
     def _plug(self, device: Device) -> None:
         machine = self._domain.machine
@@ -131,7 +145,7 @@ class Devices:
 
 
 def from_config(machine: Machine, config: Config) -> list[Device]:
-    """Its disks, not yet plugged in. ConfigError; nothing stays open then."""
+    """Its disks, interfaces and channels, not yet plugged in. ConfigError; nothing stays open then."""
     devices: list[Device] = []
     try:
         for disk in config.disks:
@@ -143,6 +157,8 @@ def from_config(machine: Machine, config: Config) -> list[Device]:
             if any((other.kind, other.number) == (vif.kind, vif.number) for other in devices):
                 raise ConfigError(f"{config.name} has two network interfaces {vif.number}: give each its own devid")
             devices.append(vif)
+        for number, channel in enumerate(config.channels, start=FIRST_CHANNEL):
+            devices.append(Channel(number, channel.name, channel.path))
     except BaseException:
         for device in devices:
             device.close()
@@ -173,9 +189,18 @@ def _new_disk(domain: Domain, text: str) -> Device:
 
 
 def _new_vif(domain: Domain, text: str) -> Device:
-    taken = {device.number for device in domain.devices if device.kind == Vif.kind}
-    index = next(number for number in itertools.count() if number not in taken)
-    return _vif(domain.machine, domain.config, xl_devices.vif(text, domain.machine.warn), index)
+    spec = xl_devices.vif(text, domain.machine.warn)
+    return _vif(domain.machine, domain.config, spec, _free_number(domain, Vif.kind, 0))
 
 
-KINDS: dict[str, Callable[[Domain, str], Device]] = {"disk": _new_disk, "vif": _new_vif}
+def _new_channel(domain: Domain, text: str) -> Device:
+    spec = xl_devices.channel(text, domain.machine.warn)
+    return Channel(_free_number(domain, Channel.kind, FIRST_CHANNEL), spec.name, spec.path)
+
+
+def _free_number(domain: Domain, kind: str, first: int) -> int:
+    taken = {device.number for device in domain.devices if device.kind == kind}
+    return next(number for number in itertools.count(first) if number not in taken)
+
+
+KINDS: dict[str, Callable[[Domain, str], Device]] = {"disk": _new_disk, "vif": _new_vif, "channel": _new_channel}

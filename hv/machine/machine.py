@@ -40,7 +40,7 @@ from hv.machine.stops import Crashed, Outcome, Stop
 from hv.machine.trace import Trace
 from hv.machine.xenstore import XenStore
 from hv.machine.xenstore_trace import Reporter
-from hv.machine.xl_devices import DiskSpec, VifSpec
+from hv.machine.xl_devices import ChannelSpec, DiskSpec, VifSpec
 
 CAPACITY = 32 << 30
 REBOOT_LIMIT = 10
@@ -129,6 +129,7 @@ class Machine:
         actions: Mapping[str, str] | None = None,
         disks: Iterable[str | DiskSpec] | None = None,
         vifs: Iterable[str | VifSpec] | None = None,
+        channels: Iterable[str | ChannelSpec] | None = None,
         pirqs: Iterable[str] | None = None,
     ) -> Domain:
         """A new domain from an image or an xl.cfg file: a path, the name of a bundled or fetched guest, or bytes.

@@ -1,4 +1,4 @@
-"""The disk and vif specifications of xl: xl-disk-configuration(5), xl-network-configuration(5).
+"""The disk, vif and channel specifications of xl: xl-disk-configuration(5), xl-network-configuration(5), xl.cfg(5).
 
 Rules:
 
@@ -36,6 +36,14 @@ class DiskSpec:
     cdrom: bool = False
     discard: bool = True
     raw: bool = False  # said to be raw, whatever its content looks like
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelSpec:
+    """A channel: what the guest knows it by, and the path of its socket; None is a pseudo-terminal."""
+
+    name: str
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +160,29 @@ def _virtual_number(vdev: str, disk_number: int, partition: int) -> int:
     if disk_number < 1 << 20 and partition < 256:
         return 1 << 28 | disk_number << 8 | partition
     raise ConfigError(f"{vdev!r} is beyond the disks that there can be: use xvda, xvdb, …")
+
+
+def channel(text: str, warn: Warn) -> ChannelSpec:
+    """One item of `channel=[…]`: "connection=socket, name=org.example.agent, path=/tmp/agent", or connection=pty."""
+    found: dict[str, str] = {}
+    for word in text.split(","):
+        key, equals, value = (part.strip() for part in word.partition("="))
+        if not equals or "=" in value:
+            raise ConfigError(f"channel {text!r}: {word.strip()!r} is no setting: write KEY=VALUE, with commas between")
+        if key == "backend":
+            warn(f"channel {text!r}: backend={value} is ignored: hv is the backend")
+        elif key in ("name", "connection", "path"):
+            found[key] = value
+        else:
+            warn(f"channel {text!r}: {key} is unknown and ignored")
+    connection, name, path = (found.get(key) for key in ("connection", "name", "path"))
+    if connection not in ("pty", "socket"):
+        raise ConfigError(f"channel {text!r}: its connection is {connection!r}: choose connection=pty or socket")
+    if not name:
+        raise ConfigError(f"channel {text!r}: it has no name by which the guest could find it: write name=NAME")
+    if connection == "socket" and not path:
+        raise ConfigError(f"channel {text!r}: a socket has a path: write path=PATH")
+    return ChannelSpec(name=name, path=path if connection == "socket" else None)
 
 
 def vif(text: str, warn: Warn) -> VifSpec:

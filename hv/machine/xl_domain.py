@@ -22,6 +22,7 @@ from typing import Any
 from hv.errors import ConfigError
 from hv.machine import xl_cfg, xl_devices
 from hv.machine.xl_cfg import Setting, Value
+from hv.machine.xl_devices import Warn
 from hv.machine.xl_ignored import NO_EFFECT
 
 ACTIONS = (
@@ -207,12 +208,11 @@ def _action(kind: str) -> Row:
     return row
 
 
-def _disks(reader: _Reader, name: str, options: dict[str, Any]) -> None:
-    options["disks"] = [xl_devices.disk(text, reader.warn) for text in reader.strings(name)]
+def _items(option: str, item: Callable[[str, Warn], Any]) -> Row:
+    def row(reader: _Reader, name: str, options: dict[str, Any]) -> None:
+        options[option] = [item(text, reader.warn) for text in reader.strings(name)]
 
-
-def _vifs(reader: _Reader, name: str, options: dict[str, Any]) -> None:
-    options["vifs"] = [xl_devices.vif(text, reader.warn) for text in reader.strings(name)]
+    return row
 
 
 def _read_later(reader: _Reader, name: str, options: dict[str, Any]) -> None:
@@ -238,8 +238,9 @@ SETTINGS: dict[str, Row] = {
     "cmdline": _read_later,
     "root": _read_later,
     "extra": _read_later,
-    "disk": _disks,
-    "vif": _vifs,
+    "disk": _items("disks", xl_devices.disk),
+    "vif": _items("vifs", xl_devices.vif),
+    "channel": _items("channels", xl_devices.channel),
     "on_poweroff": _action("poweroff"),
     "on_reboot": _action("reboot"),
     "on_watchdog": _action("watchdog"),

@@ -17,7 +17,7 @@ _REASONS = {
     "display xauthority keymap",
     "no device of the host is passed through": "pci pci_msitranslate pci_permissive pci_power_mgmt pci_seize "
     "passthrough gfx_passthru ioports iomem irqs dtdev rdm rdm_mem_boundary usbctrl usbdev usbdevice usb usbversion",
-    "hv has no backend of that kind": "vtpm p9 pvcalls channel vsnd vif2 serial soundhw virtio",
+    "hv has no backend of that kind": "vtpm p9 pvcalls vsnd vif2 serial soundhw virtio",
     "what CPUID says is fixed": "cpuid mca_caps vpmu msr_relaxed vmtrace_buf_kb",
     "domains are not moved": "nomigrate xend_suspend_evtchn_compat driver_domain",
     "there is no boot loader": "bootloader_args boot",
