@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
-from test_bundled import MADE_FOR, NAMES
+from test_bundled import DOMAINS, MADE_FOR, NAMES
 
 import hv
 from hv.machine.stops import Outcome
@@ -18,16 +18,16 @@ STRIDE = 997  # instructions
 WRITTEN = 4000  # events of each guest in every format
 
 
-def recorded(image: Path, stepped: bool = False) -> tuple[bytes, bytes]:
-    """(the trace's records, the console's output)."""
+def recorded(image: Path, stepped: bool = False) -> tuple[bytes, list[bytes]]:
+    """(the trace's records, the output of every console)."""
     found = bytearray()
     with hv.Machine() as machine:
         machine.trace.subscribe_raw(found.extend)
-        domain = machine.create(image, **MADE_FOR[image.name])
+        domains = machine.create_together(image, DOMAINS[image.name], **MADE_FOR[image.name])
         while stepped and not isinstance(machine.step(STRIDE, timeout=60), Outcome):
             pass
         assert machine.run(timeout=60) == "ended"
-        output = domain.console.output
+        output = [domain.console.output for domain in domains]
     return bytes(found), output
 
 
@@ -37,9 +37,9 @@ def test_two_runs_are_alike_to_the_byte(images: Path, name: str) -> None:
     assert (first, output) == recorded(images / name)
     assert (first, output) == recorded(images / name, stepped=True)
     with hv.Machine() as machine:
-        domain = machine.create(images / name, **MADE_FOR[name])
+        domains = machine.create_together(images / name, DOMAINS[name], **MADE_FOR[name])
         machine.run(timeout=60)
-        assert domain.console.output == output  # nor does it matter that somebody listens
+        assert [domain.console.output for domain in domains] == output  # nor does it matter that somebody listens
 
 
 @pytest.mark.parametrize("name", NAMES)
