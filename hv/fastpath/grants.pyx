@@ -23,6 +23,7 @@ from hv.fastpath.memory cimport *
 from hv.fastpath.paging cimport adjust_entry, get_page_and_type, put_page_and_type, put_target
 from hv.fastpath.state cimport *
 from hv.fastpath.tlb cimport entry_changed
+from hv.fastpath.trace cimport trace_grant
 
 
 cdef domain_t *find_domain(machine_t *m, uint32_t domid) noexcept nogil:
@@ -274,6 +275,8 @@ cdef void map_grant_ref(vcpu_t *v, xen_gnttab_map_grant_ref *op) noexcept nogil:
     d.grants.maptrack[handle].flags = <uint16_t>op.flags
     op.dev_bus_addr = mfn << PAGE_SHIFT
     op.handle = handle
+    if d.machine.trace != NULL:
+        trace_grant(d, False, mfn, &d.grants.maptrack[handle], op.host_addr if op.flags & GNTMAP_host_map else 0, handle)
 
 
 cdef int _unmap(vcpu_t *v, uint32_t handle, uint64_t host_address, uint64_t bus_address, uint64_t new_address) noexcept nogil:
@@ -304,6 +307,8 @@ cdef int _unmap(vcpu_t *v, uint32_t handle, uint64_t host_address, uint64_t bus_
         done |= GNTMAP_host_map
     if bus_address and flags & GNTMAP_device_map:
         done |= GNTMAP_device_map
+    if done and d.machine.trace != NULL:
+        trace_grant(d, True, mfn, map, host_address, handle)
     map.flags &= ~<uint16_t>done
     if done:
         _undo(d, owner, map.ref, mfn, _pins(done | flags & GNTMAP_readonly))
@@ -344,6 +349,8 @@ cdef int host_map(domain_t *host, uint32_t domid, uint32_t ref, bint readonly, u
     host.grants.maptrack[handle[0]].ref = ref
     host.grants.maptrack[handle[0]].domid = <uint16_t>domid
     host.grants.maptrack[handle[0]].flags = <uint16_t>flags
+    if host.machine.trace != NULL:
+        trace_grant(host, False, mfn[0], &host.grants.maptrack[handle[0]], 0, handle[0])
     return GNTST_okay
 
 
@@ -359,6 +366,8 @@ cdef int host_unmap(domain_t *host, uint32_t handle) noexcept nogil:
     if owner == NULL:
         return GNTST_bad_domain
     mfn = owner.grants.active[map.ref].mfn
+    if host.machine.trace != NULL:
+        trace_grant(host, True, mfn, map, 0, handle)
     frame_written(host.machine, mfn)        # the last chance to say so
     remove_foreign(host, mfn, not map.flags & GNTMAP_readonly, False)
     _undo(host, owner, map.ref, mfn, _pins(map.flags))

@@ -1,6 +1,6 @@
 # cython: language_level=3
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from hv.fastpath.state cimport domain_t, entry_t, machine_t, vcpu_t
+from hv.fastpath.state cimport domain_t, entry_t, machine_t, mapping_t, vcpu_t
 
 # What a record is about. Its words are told beside each; hv/trace/records.py reads them.
 cdef enum:
@@ -18,6 +18,7 @@ cdef enum:
     TRACE_CRASH = 12         # then the reason
     TRACE_SHUTDOWN = 13      # SHUTDOWN_*
     TRACE_DESTROY = 14
+    TRACE_GRANT = 16         # begun or ended, granter, reference, frame, GNTMAP_*, host address, handle; domid maps it
     TRACE_NOTE = 15          # of the host side: length of its data, then source, NUL, what, NUL, data
 
 cdef enum:                   # flags
@@ -66,6 +67,7 @@ cdef void trace_watchdog(domain_t *d, uint64_t deadline) noexcept nogil
 cdef void trace_runstate(vcpu_t *v, int old, int new) noexcept nogil
 cdef void trace_page_table(domain_t *d, int level, uint64_t mfn, uint64_t slot, uint64_t old, uint64_t new) noexcept nogil
 cdef void trace_end(domain_t *d, int kind, uint64_t code, const char *reason) noexcept nogil
+cdef void trace_grant(domain_t *d, bint ended, uint64_t mfn, const mapping_t *mapping, uint64_t address, uint32_t handle) noexcept nogil
 cdef uint64_t trace_note(machine_t *m, uint16_t domid, uint64_t cause, const char *text, uint64_t size) noexcept nogil
 cdef int trace_handler(domain_t *d, entry_t *entry, uint32_t port) noexcept nogil
 

@@ -344,6 +344,20 @@ cdef void trace_end(domain_t *d, int kind, uint64_t code, const char *reason) no
     _end(d.machine, r)
 
 
+cdef void trace_grant(domain_t *d, bint ended, uint64_t mfn, const mapping_t *mapping, uint64_t address, uint32_t handle) noexcept nogil:
+    """A domain has mapped a grant of another, or unmapped it."""
+    cdef trace_record_t *r = _begin(d.machine, TRACE_GRANT, d.domid, d.current.id if d.current != NULL else NOBODY,
+                                    d.machine.trace.current, 7)
+    r.words[0] = ended
+    r.words[1] = mapping.domid
+    r.words[2] = mapping.ref
+    r.words[3] = mfn
+    r.words[4] = mapping.flags
+    r.words[5] = address
+    r.words[6] = handle
+    _end(d.machine, r)
+
+
 cdef uint64_t trace_note(machine_t *m, uint16_t domid, uint64_t cause, const char *text, uint64_t size) noexcept nogil:
     """What the host side did, in its own words: its id. More than MOST_NOTE bytes are cut."""
     cdef trace_record_t *r

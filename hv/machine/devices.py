@@ -141,7 +141,7 @@ class Devices:
 
     def _plug(self, device: Device) -> None:
         machine = self._domain.machine
-        machine.xenbus.plug(device, GuestPeer(machine.engine, machine.domain0, self._domain.domid))
+        machine.xenbus.plug(device, GuestPeer(machine.domain0, self._domain.domid))
 
 
 def from_config(machine: Machine, config: Config) -> list[Device]:

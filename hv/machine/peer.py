@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING
 
 from hv.backends.device import DeviceError
 from hv.core.grant_table import GrantRefused, Mapping
-from hv.trace import notes
 
 if TYPE_CHECKING:
-    from hv.engine.machine import Engine
     from hv.machine.machine import Domain0
 
 
 class GuestPeer:
     """See hv.backends.device.Peer."""
 
-    def __init__(self, engine: Engine, host: Domain0, domid: int) -> None:
-        self._engine, self._host, self.domid = engine, host, domid
+    def __init__(self, host: Domain0, domid: int) -> None:
+        self._host, self.domid = host, domid
 
     def map(self, ref: int, readonly: bool = False) -> Mapping:
-        self._engine.note(self.domid, notes.encode("grant", "map", notes.GRANT_MAP.pack(ref, readonly)))
         try:
             return self._host.grants.map(self.domid, ref, readonly=readonly)
         except GrantRefused as refused:

@@ -180,6 +180,20 @@ class PageTable(Event):
 
 
 @dataclass(slots=True)
+class GrantUse(Event):
+    """The domain maps a grant of another one, or ends a mapping (of the host, of devices, or both, as `flags` say)."""
+
+    kind: ClassVar[str] = "grant"
+    ended: bool
+    granter: int  # domid
+    reference: int
+    mfn: int
+    flags: int  # GNTMAP_*
+    address: int  # host_addr of the operation: virtual, or with GNTMAP_contains_pte the entry's; 0 for none
+    handle: int
+
+
+@dataclass(slots=True)
 class Crash(Event):
     """hv ends the domain because of something it did."""
 
@@ -218,6 +232,6 @@ KINDS: dict[str, type[Event]] = {
     c.kind: c
     for c in (
         Hypercall, PortEvent, Upcall, GuestException, SystemCall, Failsafe, Iret, TimerFired, Runstate, PageTable,
-        Crash, Shutdown, Destroyed, Note,
+        GrantUse, Crash, Shutdown, Destroyed, Note,
     )
 }  # fmt: skip

@@ -10,7 +10,6 @@ import struct
 BLOCK_REQUEST = struct.Struct("=QBQQB")  # id, BLKIF_OP_*, first sector, count, whether indirect; then the disk's name
 BLOCK_RESPONSE = struct.Struct("=QBQhQ")  # id, BLKIF_OP_*, sectors, BLKIF_RSP_*, ns since the request; the disk's name
 NET_SLOT = struct.Struct("=H?HHIHHHh")  # interface; then hv.backends.net_queue.Slot
-GRANT_MAP = struct.Struct("=IB")  # reference, whether read-only
 
 
 def encode(source: str, what: str, data: bytes = b"") -> bytes:

@@ -19,6 +19,7 @@ from hv.trace.events import (
     Destroyed,
     Event,
     Failsafe,
+    GrantUse,
     GuestException,
     Hypercall,
     Iret,
@@ -84,6 +85,7 @@ MAKERS: dict[int, Callable[[Record], Event]] = {
     r.CRASH: lambda x: Crash(*_base(x), _text(x).decode(errors="replace")),
     r.SHUTDOWN: lambda x: Shutdown(*_base(x), x.words[0]),
     r.DESTROY: lambda x: Destroyed(*_base(x)),
+    r.GRANT: lambda x: GrantUse(*_base(x), bool(x.words[0]), *x.words[1:]),
     r.NOTE: _note,
 }
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 CALL, RETURN, EVENT, UPCALL, EXCEPTION, SYSCALL, FAILSAFE, IRET = range(1, 9)
-TIMER, RUNSTATE, PAGE_TABLE, CRASH, SHUTDOWN, DESTROY, NOTE = range(9, 16)
+TIMER, RUNSTATE, PAGE_TABLE, CRASH, SHUTDOWN, DESTROY, NOTE, GRANT = range(9, 17)
 INSIDE, SOFTWARE, KERNEL, MERGED, MASKED, AGAIN = 1, 2, 4, 8, 16, 32
 NOBODY = 0xFFFF
 UNKNOWN_ADDRESS = (1 << 64) - 1
 
 HEADER = struct.Struct("=HBBHHQQQ")
 CHUNK = struct.Struct("=BBHIQ")
-COUNTS = (0, 7, 2, 4, 3, 5, 2, 2, 2, 2, 2, 5, 2, 1, 1, 1)  # of words, by kind
+COUNTS = (0, 7, 2, 4, 3, 5, 2, 2, 2, 2, 2, 5, 2, 1, 1, 1, 7)  # of words, by kind
 WORDS = [struct.Struct(f"={count}Q") for count in COUNTS]
 
 

@@ -1,4 +1,4 @@
-"""What the host side of devices does: disk requests, frames, grants that domain 0 maps."""
+"""What the host side of devices does: disk requests and frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hv.abi import grant_table
 from hv.abi.io import blkif, netif
 from hv.trace.decoders import describes_note
 from hv.trace.events import Note
-from hv.trace.notes import BLOCK_REQUEST, BLOCK_RESPONSE, GRANT_MAP, NET_SLOT
+from hv.trace.notes import BLOCK_REQUEST, BLOCK_RESPONSE, NET_SLOT
 
 
 def _names(prefix: str, module: ModuleType = blkif) -> dict[int, str]:
@@ -99,14 +99,3 @@ def vif(event: Note) -> str:
     extra = "".join(f", {name}" for name in f["flags"])
     place = f"{f['size']} bytes at {f['offset']:#x} of grant {f['reference']}"
     return f"vif{f['interface']} {f['ring']} {f['queue']}: request {f['request']}, {place}{extra}: {f['status']}"
-
-
-def grant_fields(event: Note) -> dict[str, Any]:
-    reference, readonly = GRANT_MAP.unpack(event.data)
-    return {"reference": reference, "readonly": bool(readonly)}
-
-
-@describes_note("grant", fields=grant_fields)
-def grant(event: Note) -> str:
-    f = grant_fields(event)
-    return f"grant {f['reference']} mapped by domain 0{', read-only' if f['readonly'] else ''}"

@@ -6,6 +6,8 @@ from typing import Any
 
 from hv.abi import grant_table
 from hv.trace import words
+from hv.trace.decoders import describes
+from hv.trace.events import GrantUse
 from hv.trace.structures import MEANINGS, special
 
 MAP_FLAGS = {value: name for name, value in vars(grant_table).items() if name.startswith("GNTMAP_")}
@@ -23,6 +25,19 @@ def bits(names: dict[int, str], value: int) -> str:
 MEANINGS["gnttab_map_grant_ref", "flags"] = lambda value: bits(MAP_FLAGS, value)
 MEANINGS["gnttab_copy", "flags"] = lambda value: bits(COPY_FLAGS, value)
 MEANINGS["gnttab_copy_ptr", "domid"] = words.domid
+
+
+@describes(GrantUse)
+def use(event: GrantUse) -> str:
+    """`grant 8 of domain 1 (mfn 0x43fa) mapped at 0xffffffff8000b000, read-only, handle 0`."""
+    where = ""
+    if event.address and not event.ended:
+        place = "by the entry at" if event.flags & grant_table.GNTMAP_contains_pte else "at"
+        where = f" {place} {event.address:#x}"
+    for flag, name in ((grant_table.GNTMAP_device_map, "for devices"), (grant_table.GNTMAP_readonly, "read-only")):
+        where += f", {name}" if event.flags & flag else ""
+    what = f"grant {event.reference} of domain {event.granter} (mfn {event.mfn:#x})"
+    return f"{what} {'unmapped' if event.ended else 'mapped'}{where}, handle {event.handle}"
 
 
 @special(grant_table.gnttab_copy)

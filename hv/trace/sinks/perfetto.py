@@ -27,6 +27,7 @@ from hv.trace.events import (
     TICKS_PER_NS,
     Entry,
     Event,
+    GrantUse,
     GuestException,
     Hypercall,
     Iret,
@@ -43,7 +44,7 @@ SEQUENCE = 1
 REMEMBERED = 4096  # flows that may still go on
 MOST_WAITING = 64  # events of one upcall
 FIRST_DISK = 1024  # of a process's tracks; those below are of vCPUs
-WITHIN = (PortEvent, PageTable, Note)  # do not end the slice of the call that they happen in
+WITHIN = (PortEvent, PageTable, GrantUse, Note)  # do not end the slice of the call that they happen in
 
 
 class Flows:

@@ -161,7 +161,6 @@ def test_what_the_host_side_reports() -> None:
     assert note("block", "request", request) == f"block xvdb: request {2**64 - 1}: DISCARD at sector 8, sectors: 16"
     arp = b"xenbr0\0" + b"\xff" * 6 + bytes.fromhex("00163e000001") + b"\x08\x06" + bytes(28)
     assert note("net", "frame", arp) == "net xenbr0: ARP from 00:16:3e:00:00:01 to ff:ff:ff:ff:ff:ff, 42 bytes"
-    assert note("grant", "map", notes.GRANT_MAP.pack(8, 1)) == "grant 8 mapped by domain 0, read-only"
     assert note("interrupt", "PIRQ 9 up") == "interrupt: PIRQ 9 up"
     assert note("nobody", "knows", b"this") == "note source='nobody', what='knows', data=b'this'"
 
