@@ -130,8 +130,7 @@ cdef int release_page(domain_t *d, uint64_t mfn) noexcept nogil:
     if not owns(d, mfn):
         return -XEN_EINVAL
     f = &d.machine.frames[mfn]
-    if not f.flags & FRAME_ALLOCATED:
-        return -XEN_EINVAL
-    f.flags &= ~FRAME_ALLOCATED
-    put_page(d.machine, mfn)
+    if f.flags & FRAME_ALLOCATED:           # else it has been given back before, and is still mapped
+        f.flags &= ~FRAME_ALLOCATED
+        put_page(d.machine, mfn)
     return 0

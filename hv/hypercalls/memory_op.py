@@ -37,6 +37,7 @@ OF_THE_ARCHITECTURE = (
     abi.XENMEM_paging_op,
     abi.XENMEM_sharing_op,
 )
+LAST = abi.XENMEM_acquire_resource
 MAX_EXTENTS = 0xFFFFFFFF >> EXTENT_SHIFT
 BATCH = 1 << 16  # frames that one call serves; the rest stays undone, which the result says
 
@@ -46,7 +47,7 @@ def check(call: Call, cmd: int, address: int) -> int:
     """Who may begin with a later extent: the others refuse it, or do not know their number with one."""
     if not cmd >> EXTENT_SHIFT or cmd & 0x3F in EXTENTS_COUNT:
         return 0
-    return -XEN_ENOSYS if cmd & 0x3F in OF_THE_ARCHITECTURE else -XEN_EINVAL
+    return -XEN_ENOSYS if cmd & 0x3F in OF_THE_ARCHITECTURE or cmd & 0x3F > LAST else -XEN_EINVAL
 
 
 @operation("memory_op", "XENMEM_maximum_ram_page")

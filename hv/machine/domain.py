@@ -350,6 +350,7 @@ class Domain:
             for listener in self.machine.crash_listeners:
                 listener(self)
         if guest.shutdown_code == sched.SHUTDOWN_suspend and not guest.crashed:
+            self.console.end()
             self._ending, self.preserved = ending, True
             return
         kind = "crash" if guest.crashed else KINDS_OF_END.get(guest.shutdown_code, "poweroff")

@@ -142,7 +142,7 @@ class Lockstep:
 
     def release(self, index: int) -> None:
         mfn, wanted = self.frames[index], self.world.copy()
-        refused = mfn not in wanted.allocated
+        refused = mfn not in self.alive  # given back before, but still in use: once more is no mistake
         wanted.allocated.discard(mfn)
 
         def call() -> int:

@@ -265,6 +265,10 @@ def frame_list(p: Puppet) -> int:
     return p.place(u64(p.mfn(p.page(1)), p.mfn(p.page(2))))
 
 
+def twice_the_same(p: Puppet) -> int:
+    return p.place(u64(p.mfn(p.page(1)), p.mfn(p.page(1))))
+
+
 def foreign_list(p: Puppet) -> int:
     q = Puppet(p.machine)
     return p.place(u64(q.mfn(q.page(1))))
@@ -279,6 +283,7 @@ for operation in (0, 1, 6):
     for pointer in (UNMAPPED, NON_CANONICAL, HV_RANGE):
         row("memory_op", operation, reservation(pointer, 1), gives=0, note=hex(pointer))
 row("memory_op", 1, reservation(frame_list, 2), gives=2, note="decrease")
+row("memory_op", 1, reservation(twice_the_same, 2), gives=2, note="decrease a mapped page twice")
 row("memory_op", 1, reservation(frame_list, 2, domid=1), gives=2, note="decrease, by its own number")
 row("memory_op", 1, reservation(foreign_list, 1), gives=0, note="decrease another domain's frame")
 row("memory_op", 1, reservation(named("hv's frame", lambda p: p.place(u64(16))), 1), gives=0, note="decrease")
@@ -323,6 +328,8 @@ for operation in (3, 4):
 # What begins with a later extent, what does not, and what does not know its number then.
 for operation in (5, 9, 10, 12, 13, 16, 17, 18, 19, 20, 22, 25):
     row("memory_op", operation | 1 << 6, bytes(128), gives="-ENOSYS", note="from extent 1 on")
+for operation in (29, 40, 63):
+    row("memory_op", operation | 1 << 6, bytes(128), gives="-ENOSYS", note="no such operation")
 for operation in (2, 3, 4, 11, 14, 15, 24, 26, 27):
     row("memory_op", operation | 1 << 6, bytes(128), gives="-EINVAL", note="from extent 1 on")
 for operation in (7, 23):
