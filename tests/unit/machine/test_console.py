@@ -234,6 +234,7 @@ class TestConsoleIo:
             ),
             ('hypervisor_says "only"\n ud2', b"only\n", b""),
             ('println "ring"\n hypervisor_says "before the end"\n ud2', b"ring\n", b"before the end\n"),
+            ('hypervisor_says "good night"\n shut_down SHUTDOWN_suspend', b"good night\n", b""),
             ("shut_down SHUTDOWN_poweroff", b"", b""),
         ],
     )
