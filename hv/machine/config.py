@@ -11,8 +11,9 @@ from hv.builder import image as images
 from hv.core.grant_table import DEFAULT_MAX_FRAMES, DEFAULT_MAX_MAPTRACK_FRAMES, LARGEST, LARGEST_MAPTRACK
 from hv.errors import ConfigError
 from hv.machine import images as sources
-from hv.machine import size, xl_devices
-from hv.machine.xl_devices import ChannelSpec, DiskSpec, VifSpec, Warn
+from hv.machine import size, xl_devices, xl_disk
+from hv.machine.xl_devices import ChannelSpec, VifSpec
+from hv.machine.xl_disk import DiskSpec, Warn
 from hv.machine.xl_domain import ACTIONS, DEFAULT_ACTIONS
 
 DEFAULT_MEMORY = "64M"
@@ -115,7 +116,7 @@ def configuration(
         weight=weight,
         cap=cap,
         actions=DEFAULT_ACTIONS | dict(actions or {}),
-        disks=tuple(xl_devices.disk(disk, warn) if isinstance(disk, str) else disk for disk in disks),
+        disks=tuple(xl_disk.disk(disk, warn) if isinstance(disk, str) else disk for disk in disks),
         vifs=tuple(xl_devices.vif(vif, warn) if isinstance(vif, str) else vif for vif in vifs),
         channels=tuple(xl_devices.channel(item, warn) if isinstance(item, str) else item for item in channels),
     )

@@ -18,7 +18,7 @@ from hv.backends.device import Device
 from hv.backends.image_file import ImageFile
 from hv.backends.net import Vif
 from hv.errors import ConfigError
-from hv.machine import xl_devices
+from hv.machine import xl_devices, xl_disk
 from hv.machine.device_trace import watch
 from hv.machine.peer import GuestPeer
 from hv.machine.xl_devices import default_mac
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from hv.machine.config import Config
     from hv.machine.domain import Domain
     from hv.machine.machine import Machine
-    from hv.machine.xl_devices import DiskSpec, VifSpec
+    from hv.machine.xl_devices import VifSpec
+    from hv.machine.xl_disk import DiskSpec
 
 FIRST_CHANNEL = 1  # console 0 is the one that every guest has
 QUEUES = 4  # at most; no more than there are vCPUs
@@ -185,7 +186,7 @@ def _block(disk: DiskSpec, queues: int) -> Block:
 
 
 def _new_disk(domain: Domain, text: str) -> Device:
-    return _block(xl_devices.disk(text, domain.machine.warn), min(domain.config.vcpus, QUEUES))
+    return _block(xl_disk.disk(text, domain.machine.warn), min(domain.config.vcpus, QUEUES))
 
 
 def _new_vif(domain: Domain, text: str) -> Device:

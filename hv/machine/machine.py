@@ -40,7 +40,8 @@ from hv.machine.stops import Crashed, Outcome, Stop
 from hv.machine.trace import Trace
 from hv.machine.xenstore import XenStore
 from hv.machine.xenstore_trace import Reporter
-from hv.machine.xl_devices import ChannelSpec, DiskSpec, VifSpec
+from hv.machine.xl_devices import ChannelSpec, VifSpec
+from hv.machine.xl_disk import DiskSpec
 
 CAPACITY = 32 << 30
 REBOOT_LIMIT = 10

@@ -20,9 +20,9 @@ from pathlib import PurePath
 from typing import Any
 
 from hv.errors import ConfigError
-from hv.machine import xl_cfg, xl_devices
+from hv.machine import xl_cfg, xl_devices, xl_disk
 from hv.machine.xl_cfg import Setting, Value
-from hv.machine.xl_devices import Warn
+from hv.machine.xl_disk import Warn
 from hv.machine.xl_ignored import NO_EFFECT
 
 ACTIONS = (
@@ -238,7 +238,7 @@ SETTINGS: dict[str, Row] = {
     "cmdline": _read_later,
     "root": _read_later,
     "extra": _read_later,
-    "disk": _items("disks", xl_devices.disk),
+    "disk": _items("disks", xl_disk.disk),
     "vif": _items("vifs", xl_devices.vif),
     "channel": _items("channels", xl_devices.channel),
     "on_poweroff": _action("poweroff"),

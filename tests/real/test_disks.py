@@ -19,7 +19,7 @@ from linux_devices import Linux, ramdisk
 import hv
 from hv.backends.block import Block
 from hv.backends.image_file import ImageFile
-from hv.machine.xl_devices import device_number
+from hv.machine.xl_disk import device_number
 
 MIB = 1 << 20
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import hv
-from hv.machine.xl_devices import VifSpec, default_mac, device_number, disk, vif
+from hv.machine.xl_devices import VifSpec, default_mac, vif
+from hv.machine.xl_disk import device_number, disk
 
 DISKS: dict[str, tuple[str, str, bool, bool, bool]] = {  # target, vdev, read_only, cdrom, discard
     "/i/a.raw,raw,xvda,rw": ("/i/a.raw", "xvda", False, False, True),
@@ -23,13 +24,33 @@ DISKS: dict[str, tuple[str, str, bool, bool, bool]] = {  # target, vdev, read_on
     "phy:/dev/vg/lv,xvda,w": ("/dev/vg/lv", "xvda", False, False, True),
     "file:/i/a.raw,xvda1,r": ("/i/a.raw", "xvda1", True, False, True),
     "tap:aio:raw:/i/a.raw,sda,w": ("/i/a.raw", "sda", False, False, True),
+    "file:a.raw,xvda": ("a.raw", "xvda", False, False, True),
+    "raw:a.raw,xvda,r": ("a.raw", "xvda", True, False, True),
+    "format=raw,a.raw,xvda,r": ("a.raw", "xvda", True, False, True),
+    "vdev=xvda,a.raw,,r": ("a.raw", "xvda", True, False, True),
+    "a.raw,raw,xvda,r,access=w": ("a.raw", "xvda", False, False, True),
+    "a.iso,raw,xvdc,r,cdrom,devtype=disk": ("a.iso", "xvdc", True, False, True),
+    "a.raw,raw,xvda:disk,w": ("a.raw", "xvda", False, False, True),
+    "vdev=xvda,target=a=b,c,": ("a=b,c", "xvda", False, False, True),
+    "a.raw,raw,xvda,w,trusted,no-colo,specification=xen": ("a.raw", "xvda", False, False, True),
 }
 BAD_DISKS = {
     "a.qcow2,qcow2,xvda,rw": "qemu-img convert -O raw",
     "tap:qcow2:/i/a,xvda,w": "qemu-img convert -O raw",
     "a.raw,tar,xvda": "format 'tar' is unknown",
     "a.raw,raw,xvda,x": "access 'x' is unknown",
-    "a.raw,raw,": "'' is no name of a disk",
+    "a.raw,raw,": "it has no name in the guest: write vdev=xvda",
+    "a.raw,raw,,w": "'' is no name of a disk",
+    "nbd:host,xvda,w": "attach it on the host",
+    "x:/a.raw,xvda,w": "x: is an unknown prefix",
+    "a.raw,raw,xvda:tape,w": "'tape' is no kind of disk",
+    "a.raw,raw,xvda,w,format=qcow2": "its format is given twice",
+    "a.raw,raw,xvda,w,vdev=xvdb": "its vdev is given twice",
+    "a.raw,raw,xvda,w,specification=virtio": "Xen's own disks only",
+    "a.raw,raw,xvda,w,backendtype=x": "backendtype 'x' is unknown: choose phy, tap",
+    "a.raw,raw,xvda,w,colo": "no replication",
+    ",empty,xvdc:cdrom,r": "an empty drive is not possible",
+    "a.raw,raw,xvda,w,devtype=tape": "devtype 'tape' is unknown",
     ",raw,xvda,r": "no image file is named",
     "a.raw,raw,xvda,rw,more": "'more' is too much",
     "a.raw,raw,xvda,speed=9": "speed is unknown",
@@ -43,7 +64,10 @@ NUMBERS = {
     "xvdq": 1 << 28 | 16 << 8,
     "xvda16": 1 << 28 | 16,
     "xvdaa": 1 << 28 | 26 << 8,
-    "d0": 51712,
+    "d0p0": 51712,
+    "0xca00": 51712,
+    "0145000": 51712,
+    "d0x10p0": 1 << 28 | 16 << 8,
     "d2p1": 202 << 8 | 2 << 4 | 1,
     "hda": 768,
     "hdb1": 768 + 65,
@@ -78,7 +102,11 @@ def test_device_number(name: str) -> None:
     assert device_number(name) == NUMBERS[name]
 
 
-@pytest.mark.parametrize("name", ["sdq", "hde", "xvda256", "xvd", "d", "dx", "xvdA", "xvdaaaa"])
+NO_NUMBERS = ("sdq", "hde", "xvda256", "xvd", "d", "dx", "d0", "xvdA", "xvdzzzzz", "xvda01", "08", "2147483648",
+              "hda64", "sda16", "")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_NUMBERS)
 def test_no_device_number(name: str) -> None:
     with pytest.raises(hv.ConfigError):
         device_number(name)
