@@ -3,13 +3,13 @@
 
 Rules:
 * An update is validated where page types are (hv/fastpath/paging.pyx); here requests are read, bounded and counted.
-* A domU names itself only, as DOMID_SELF.
+* A domU names itself only, as DOMID_SELF; in mmu_update DOMID_IO too, whose frames it does not get.
 * A call stops after BATCH updates (an extended operation counts for 64: it may walk whole trees) and is made again with
   the rest; `*pdone` counts all that are done.
 
 Behaviour: Xen 4.17, arch/x86/mm.c (do_mmu_update, do_update_va_mapping, do_mmuext_op).
 """
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from xen_abi cimport *
 from hv.engine.cpu cimport flush_page
@@ -18,7 +18,7 @@ from hv.engine.traps cimport load_ldt
 from hv.engine.unicorn cimport hv_env
 from hv.fastpath.memory cimport HV_END, HV_START, canonical, copy_from_guest, copy_to_guest, frame_pointer, frame_written, owns
 from hv.fastpath.paging cimport (get_page_and_type, new_root, new_user_root, pin, put_page_and_type, unmap_ldt, unpin, update_l1_of,
-                                 write_entry)
+                                 write_entry, write_m2p)
 from hv.fastpath.state cimport PAGE_SHIFT, PAGE_SIZE, TYPE_L1, TYPE_WRITABLE, domain_t, machine_t, request_flush, vcpu_t
 
 cdef extern from * nogil:
@@ -28,33 +28,44 @@ cdef extern from * nogil:
     const uint32_t MMU_PREEMPTED
 
 
-cdef int _foreign(vcpu_t *v, uint32_t domid) noexcept nogil:
-    """Page-table calls of a domU are about itself: 0, or the errno for naming anybody else (even its own number)."""
-    cdef machine_t *m = v.domain.machine
+cdef bint _exists(domain_t *d, uint32_t domid) noexcept nogil:
+    cdef machine_t *m = d.machine
     cdef uint32_t i
+    for i in range(m.nr_domains):
+        if m.domains[i].domid == domid:
+            return True
+    return False
+
+
+cdef int _foreign(vcpu_t *v, uint64_t domid) noexcept nogil:
+    """0 for DOMID_SELF, or the errno for naming anybody else: it may not (-EPERM), or there is none (its own number)."""
+    domid &= 0xffff
     if domid == DOMID_SELF:
         return 0
     if domid == DOMID_IO or domid == DOMID_XEN:
         return -XEN_EPERM
-    for i in range(m.nr_domains):
-        if m.domains[i].domid == domid and domid != v.domain.domid:
-            return -XEN_EPERM
-    return -XEN_ESRCH
+    return -XEN_EPERM if domid != v.domain.domid and _exists(v.domain, <uint32_t>domid) else -XEN_ESRCH
 
 
-cdef int _one_mmu_update(vcpu_t *v, xen_mmu_update *request) noexcept nogil:
+cdef bint _may_be_array(uint64_t address) noexcept nogil:
+    """What Xen asks of an array first, even of an empty one: it begins outside of Xen's range."""
+    return address >> 47 == 0 or address >= HV_END
+
+
+cdef int _one_mmu_update(vcpu_t *v, xen_mmu_update *request, bint may, bint as_io) noexcept nogil:
     cdef uint64_t command = request.ptr & 7
-    cdef uint64_t mfn = request.ptr >> PAGE_SHIFT
-    if command == MMU_NORMAL_PT_UPDATE or command == MMU_PT_UPDATE_NO_TRANSLATE:
-        return write_entry(v.domain, request.ptr - command, request.val, False)
-    if command == MMU_PT_UPDATE_PRESERVE_AD:
-        return write_entry(v.domain, request.ptr - command, request.val, True)
+    if command > MMU_PT_UPDATE_NO_TRANSLATE:
+        return -XEN_ENOSYS
+    if not may:
+        return -XEN_EPERM
     if command == MMU_MACHPHYS_UPDATE:
-        if not owns(v.domain, mfn):
-            return -XEN_EINVAL
-        v.domain.machine.m2p[mfn] = request.val
-        return 0
-    return -XEN_ENOSYS
+        return write_m2p(v.domain, request.ptr >> PAGE_SHIFT, request.val, as_io)
+    return write_entry(v.domain, request.ptr - command, request.val, command == MMU_PT_UPDATE_PRESERVE_AD, as_io)
+
+
+cdef bint _is_rest_of_nothing(const uint64_t *args) noexcept nogil:
+    """How Xen makes a call again that only has its result left, in place of the domain: a guest may do it too."""
+    return args[0] == 0 and <uint32_t>args[1] == MMU_PREEMPTED
 
 
 cdef int64_t _report_done(vcpu_t *v, uint64_t pdone, uint32_t count, uint32_t done, int64_t rc) noexcept nogil:
@@ -70,14 +81,22 @@ cdef int64_t _report_done(vcpu_t *v, uint64_t pdone, uint32_t count, uint32_t do
 
 cdef int64_t hot_mmu_update(vcpu_t *v, uint64_t *args) noexcept nogil:
     cdef uint32_t count = <uint32_t>args[1] & ~MMU_PREEMPTED, i = 0
+    cdef uint32_t tables = <uint32_t>args[3] >> 16       # whose page tables: 0, or a domain's number + 1
+    cdef bint as_io = <uint32_t>args[3] & 0xffff == DOMID_IO
     cdef xen_mmu_update request
     cdef int rc = 0
-    if (args[3] >> 16) & 0xffff and (args[3] >> 16) & 0xffff != v.domain.domid + 1:     # page tables of another domain
-        rc = _foreign(v, <uint32_t>((args[3] >> 16) & 0xffff) - 1)
-        return rc if rc else -XEN_ESRCH
-    rc = _foreign(v, <uint32_t>(args[3] & 0xffff))
-    if rc:
-        return rc
+    cdef bint may
+    if _is_rest_of_nothing(args):
+        return <int32_t>args[3]
+    if not _may_be_array(args[0]):
+        return -XEN_EFAULT
+    if tables and not _exists(v.domain, tables - 1):
+        return -XEN_ESRCH
+    rc = _foreign(v, args[3])
+    if rc == -XEN_ESRCH:
+        return _report_done(v, args[2], <uint32_t>args[1], 0, rc)
+    may = (rc == 0 or as_io) and (tables == 0 or tables - 1 == v.domain.domid)  # asked for each request, behind its command
+    rc = 0
     while i < count and rc == 0:
         if i == BATCH:
             args[0] += BATCH * sizeof(request)
@@ -87,7 +106,7 @@ cdef int64_t hot_mmu_update(vcpu_t *v, uint64_t *args) noexcept nogil:
         if copy_from_guest(v, &request, args[0] + i * sizeof(request), sizeof(request)):
             rc = -XEN_EFAULT
         else:
-            rc = _one_mmu_update(v, &request)
+            rc = _one_mmu_update(v, &request, may, as_io)
         if rc == 0:
             i += 1
     return _report_done(v, args[2], <uint32_t>args[1], i, rc)
@@ -99,7 +118,7 @@ cdef int64_t hot_update_va_mapping(vcpu_t *v, uint64_t *args) noexcept nogil:
     if rc or (kind != UVMF_TLB_FLUSH and kind != UVMF_INVLPG):
         return rc
     if whom != UVMF_LOCAL and whom != UVMF_ALL:         # a pointer to a mask of vCPUs; they share one TLB here
-        if copy_from_guest(v, &mask, whom, (v.domain.nr_vcpus + 7) // 8):
+        if copy_from_guest(v, &mask, whom, sizeof(mask)):
             return -XEN_EFAULT
     if kind == UVMF_TLB_FLUSH:
         request_flush(v.domain)
@@ -109,7 +128,7 @@ cdef int64_t hot_update_va_mapping(vcpu_t *v, uint64_t *args) noexcept nogil:
 
 
 cdef int64_t hot_update_va_mapping_otherdomain(vcpu_t *v, uint64_t *args) noexcept nogil:
-    cdef int rc = _foreign(v, <uint32_t>(args[3] & 0xffff))
+    cdef int rc = _foreign(v, args[3])
     return rc if rc else hot_update_va_mapping(v, args)
 
 
@@ -163,7 +182,7 @@ cdef int _one_mmuext(vcpu_t *v, xen_mmuext_op *op) noexcept nogil:
     if op.cmd == MMUEXT_NEW_USER_BASEPTR:
         return new_user_root(v, mfn)
     if op.cmd == MMUEXT_TLB_FLUSH_MULTI or op.cmd == MMUEXT_INVLPG_MULTI:
-        if copy_from_guest(v, &mask, op.arg2.vcpumask, (v.domain.nr_vcpus + 7) // 8):
+        if copy_from_guest(v, &mask, op.arg2.vcpumask, sizeof(mask)):
             return -XEN_EINVAL
         return _flush_operation(v, op)
     if MMUEXT_TLB_FLUSH_LOCAL <= op.cmd <= MMUEXT_INVLPG_ALL:
@@ -187,7 +206,11 @@ cdef int64_t hot_mmuext_op(vcpu_t *v, uint64_t *args) noexcept nogil:
     cdef uint32_t count = <uint32_t>args[1] & ~MMU_PREEMPTED, i = 0
     cdef xen_mmuext_op op
     cdef int rc = 0
-    rc = _foreign(v, <uint32_t>args[3])
+    if _is_rest_of_nothing(args):
+        return <int32_t>args[3]
+    if not _may_be_array(args[0]):
+        return -XEN_EFAULT
+    rc = _foreign(v, args[3])
     if rc:
         return rc
     while i < count and rc == 0:

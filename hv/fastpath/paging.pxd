@@ -4,7 +4,8 @@ from hv.fastpath.state cimport domain_t, vcpu_t
 
 cdef int get_page_and_type(domain_t *d, uint64_t mfn, int type) noexcept nogil
 cdef void put_page_and_type(domain_t *d, uint64_t mfn) noexcept nogil
-cdef int write_entry(domain_t *d, uint64_t address, uint64_t value, bint preserve_ad) noexcept nogil
+cdef int write_entry(domain_t *d, uint64_t address, uint64_t value, bint preserve_ad, bint as_io) noexcept nogil
+cdef int write_m2p(domain_t *d, uint64_t mfn, uint64_t pfn, bint as_io) noexcept nogil
 cdef bint is_l1_table(domain_t *d, uint64_t mfn) noexcept nogil
 cdef bint write_trapped(domain_t *d, uint64_t mfn, uint64_t offset, uint64_t value) noexcept nogil
 cdef int write_descriptor(domain_t *d, uint64_t address, uint64_t value) noexcept nogil

@@ -6,6 +6,8 @@ Rules:
 * Every present entry of a validated table holds a reference to what it points at (and a type reference: a writable
   mapping of type writable, a link of the next lower table type); validation checks all entries or none.
 * So a page table is never mapped writable, and a frame that is not the domain's never gets into one.
+* A table may show itself, or another of its own level, by a read-only entry (a linear page table). The other is validated
+  already, has no such entries itself, and they count: none may follow, so that no chain of them arises.
 * A frame that leaves the writable type, or is given up, flushes the TLB before the guest goes on.
 
 Entries are adjusted as Xen does: guest kernel and user both run in ring 3, so USER is added everywhere, with the
@@ -23,7 +25,7 @@ from hv.fastpath.trace cimport trace_page_table
 
 cdef extern from * nogil:
     """
-    #define HV_L1_FORBIDDEN  0x4000000000000098ULL   /* PWT PCD PAT, and the grant-table bit */
+    #define HV_L1_FORBIDDEN  0x0000000000000098ULL   /* PWT PCD PAT; bit 62 too, in Xen's debug builds only */
     #define HV_LX_FORBIDDEN  0x0000000000000198ULL   /* PWT PCD PSE GLOBAL */
     /* what may change without touching references: NX, the software bits, G D A U */
     #define HV_L1_HARMLESS   0xfff0000000000f64ULL
@@ -36,6 +38,7 @@ cdef extern from * nogil:
 cdef enum:
     LOW_FRAMES = 256             # the first MiB counts as I/O memory, which a domU may not map
     MANY = 0x40000000            # references: with so many, each is looked at
+    MOST_LINEAR = 0x7fff
 
 
 cdef uint64_t _frame_of(uint64_t entry) noexcept nogil:
@@ -92,9 +95,27 @@ cdef int _get_target(domain_t *d, int level, uint64_t entry, uint64_t table) noe
     if level == TYPE_L1:
         return _get_l1_target(d, entry)
     rc = get_page_and_type(d, _frame_of(entry), level - 1)
-    if rc == -XEN_EINVAL and _frame_of(entry) == table and not entry & PTE_RW:
-        return 0                        # a read-only map of the table through itself holds no reference
+    if rc == -XEN_EINVAL and not entry & PTE_RW and _get_linear(d, level, _frame_of(entry), table):
+        return 0
     return rc
+
+
+cdef bint _get_linear(domain_t *d, int level, uint64_t mfn, uint64_t table) noexcept nogil:
+    """For a read-only entry of `table` for a table of its own level; for itself it holds no reference."""
+    cdef frame_t *f = &d.machine.frames[mfn]
+    cdef frame_t *t = &d.machine.frames[table]
+    if mfn == table:
+        return True
+    if get_page(d, mfn):
+        return False
+    if (f.type != level or not f.flags & FRAME_VALIDATED or f.type_count == <uint32_t>-1
+            or not -MOST_LINEAR < f.linear <= 0 or not 0 <= t.linear < MOST_LINEAR):
+        put_page(d.machine, mfn)
+        return False
+    t.linear += 1
+    f.linear -= 1
+    f.type_count += 1
+    return True
 
 
 cdef void put_target(domain_t *d, int level, uint64_t entry, uint64_t table) noexcept nogil:
@@ -116,6 +137,9 @@ cdef void put_target(domain_t *d, int level, uint64_t entry, uint64_t table) noe
         else:
             put_page(d.machine, mfn)
     elif mfn != table:
+        if d.machine.frames[mfn].type == level:
+            d.machine.frames[mfn].linear += 1
+            d.machine.frames[table].linear -= 1
         put_page_and_type(d, mfn)
 
 
@@ -194,6 +218,7 @@ cdef int get_page_and_type(domain_t *d, uint64_t mfn, int type) noexcept nogil:
                 request_flush(d)
             f.type = type
             f.flags &= ~FRAME_VALIDATED
+        f.linear = 0
         f.type_count = 1                                # before validation: its entries may point back here
         rc = _validate(d, mfn, type)
         if rc:
@@ -225,12 +250,20 @@ cdef void put_page_and_type(domain_t *d, uint64_t mfn) noexcept nogil:
 
 # --- changes ------------------------------------------------------------------------------------------------------
 
-cdef int _modify(domain_t *d, int level, uint64_t mfn, uint64_t *slot, uint64_t value, bint preserve_ad) noexcept nogil:
+cdef int _refuse_as_io(domain_t *d, uint64_t entry) noexcept nogil:
+    """What an L1 entry gives whose frame is said to be DOMID_IO's: a domU has none of it, and its own are not."""
+    if LOW_FRAMES <= _frame_of(entry) < d.machine.nr_frames:
+        return -XEN_EBUSY
+    return _get_l1_target(d, entry)
+
+
+cdef int _modify(domain_t *d, int level, uint64_t mfn, uint64_t *slot, uint64_t value, bint preserve_ad,
+                 bint as_io) noexcept nogil:
     """Replace one entry of a validated table."""
     cdef uint64_t old = slot[0]
     cdef uint64_t harmless = HV_L1_HARMLESS if level == TYPE_L1 else HV_LX_HARMLESS
     cdef int rc
-    if _is_hypervisor_slot(level, <uint64_t>slot >> 3 & 511):
+    if _is_hypervisor_slot(level, <uint64_t>slot >> 3 & 511) or (as_io and level > TYPE_L1):
         return -XEN_EINVAL
     if value & PTE_PRESENT:
         if value & (HV_L1_FORBIDDEN if level == TYPE_L1 else HV_LX_FORBIDDEN):
@@ -240,7 +273,7 @@ cdef int _modify(domain_t *d, int level, uint64_t mfn, uint64_t *slot, uint64_t 
             slot[0] = value | (old & (PTE_ACCESSED | PTE_DIRTY) if preserve_ad else 0)
             _changed(d, level, mfn, slot, old)
             return 0
-        rc = _get_target(d, level, value, mfn)
+        rc = _refuse_as_io(d, value) if as_io else _get_target(d, level, value, mfn)
         if rc:
             return rc
     slot[0] = value | (old & (PTE_ACCESSED | PTE_DIRTY) if preserve_ad else 0)
@@ -255,8 +288,11 @@ cdef inline void _changed(domain_t *d, int level, uint64_t mfn, uint64_t *slot, 
         trace_page_table(d, level, mfn, <uint64_t>(<uint8_t *>slot - d.machine.ram), old, slot[0])
 
 
-cdef int write_entry(domain_t *d, uint64_t address, uint64_t value, bint preserve_ad) noexcept nogil:
-    """MMU_NORMAL_PT_UPDATE at a machine address: any level, or a plain write where the frame is no table."""
+cdef int write_entry(domain_t *d, uint64_t address, uint64_t value, bint preserve_ad, bint as_io) noexcept nogil:
+    """MMU_NORMAL_PT_UPDATE at a machine address: any level, or a plain write where the frame is no table.
+
+    `as_io`: the caller says that what the entry points at is DOMID_IO's.
+    """
     cdef uint64_t mfn = address >> PAGE_SHIFT
     cdef frame_t *f
     cdef uint64_t *slot
@@ -266,7 +302,7 @@ cdef int write_entry(domain_t *d, uint64_t address, uint64_t value, bint preserv
     f = &d.machine.frames[mfn]
     slot = <uint64_t *>(frame_pointer(d.machine, mfn) + (address & (PAGE_SIZE - 1) & ~<uint64_t>7))
     if TYPE_L1 <= f.type <= TYPE_L4 and f.flags & FRAME_VALIDATED:
-        rc = _modify(d, f.type, mfn, slot, value, preserve_ad)
+        rc = _modify(d, f.type, mfn, slot, value, preserve_ad, as_io)
     elif get_page_and_type(d, mfn, TYPE_WRITABLE) == 0:
         slot[0] = value
         frame_written(d.machine, mfn)
@@ -276,6 +312,14 @@ cdef int write_entry(domain_t *d, uint64_t address, uint64_t value, bint preserv
         rc = -XEN_EINVAL
     put_page(d.machine, mfn)
     return rc
+
+
+cdef int write_m2p(domain_t *d, uint64_t mfn, uint64_t pfn, bint as_io) noexcept nogil:
+    """MMU_MACHPHYS_UPDATE of a frame of its own, or of DOMID_IO's."""
+    if not owns(d, mfn) if not as_io else mfn >= LOW_FRAMES:
+        return -XEN_EINVAL
+    d.machine.m2p[mfn] = pfn
+    return 0
 
 
 cdef bint is_l1_table(domain_t *d, uint64_t mfn) noexcept nogil:
@@ -358,7 +402,7 @@ cdef int update_l1_of(vcpu_t *v, uint64_t va, uint64_t value) noexcept nogil:
             table = _frame_of(slot[0])
     if d.machine.frames[table].type != TYPE_L1:
         return -XEN_EINVAL
-    return _modify(d, TYPE_L1, table, slot, value, False)
+    return _modify(d, TYPE_L1, table, slot, value, False, False)
 
 
 cdef int pin(domain_t *d, uint64_t mfn, int type) noexcept nogil:

@@ -6,7 +6,7 @@ Rules:
 * Nothing here knows Unicorn: `uc`, `cpu` and `env` are opaque pointers that only hv.engine follows.
 * Frame numbers (mfn) index `machine.frames`; whatever a guest gives is checked against `machine.nr_frames` first.
 """
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from xen_abi cimport (EVTCHN_FIFO_MAX_QUEUES, xen_evtchn_fifo_control_block, xen_grant_entry_header, xen_shared_info,
                       xen_vcpu_info, xen_vcpu_runstate_info)
 
@@ -42,7 +42,7 @@ ctypedef struct frame_t:
     uint32_t code            # bit (domid % 32): that instance may hold translated code of it
     uint8_t type
     uint8_t flags
-    uint16_t pad
+    int16_t linear           # of a table: its entries for others of its level; below 0: such entries of others for it
     uint32_t used_at         # the epoch in which a TLB was last given a writable entry for it, or the kernel's from it
 
 # Why a vCPU can not run (vcpu_t.pause); Xen's VPF_*.

@@ -208,8 +208,9 @@ class Fuzzer:
         if number != CHECK:
             return int(self._serve(vcpu, number, *registers))
         self.made += 1
+        inside = self.domain.guest.registers(vcpu)["rax"] != CHECK  # a multicall's list that happens to have its number
         broken = self.domain.guest.broken_invariant()
-        if broken:
+        if broken and not inside:
             self._fail(broken)
         if self.made % RECOUNT_EVERY == 0:
             self._recount()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 PRESENT, RW, USER, ACCESSED, DIRTY, PSE, GLOBAL = 1, 2, 4, 0x20, 0x40, 0x80, 0x100
 ADDRESS = 0x000F_FFFF_FFFF_F000
-L1_FORBIDDEN = 1 << 62 | PSE | 0x18
+L1_FORBIDDEN = PSE | 0x18
 LX_FORBIDDEN = GLOBAL | PSE | 0x18
 WRITABLE, SEGDESC = "writable", "segdesc"
 LEVELS = ("l1", "l2", "l3", "l4")
@@ -37,6 +37,7 @@ class World:
     roots: Counter[int] = field(default_factory=Counter)  # frames in use as roots, how often
     held: Counter[tuple[int, str]] = field(default_factory=Counter)  # references taken by hv: (frame, type)
     mapped: dict[int, tuple[int, bool]] = field(default_factory=dict)  # window -> (frame, writable)
+    before: dict[int, str] = field(default_factory=dict)  # roles that frames have already
 
     def copy(self) -> World:
         return World(
@@ -47,6 +48,7 @@ class World:
             Counter(self.roots),
             Counter(self.held),
             dict(self.mapped),
+            dict(self.before),
         )
 
     def facts(self) -> dict[int, tuple[str, int, int, bool]]:
@@ -54,6 +56,7 @@ class World:
         roles: dict[int, str] = {}
         typed: Counter[int] = Counter()
         plain: Counter[int] = Counter()
+        linear: dict[str, set[int]] = {"has": set(), "is": set()}
 
         def take(frame: int, role: str, count: int = 1) -> None:
             if self.foreign(frame):
@@ -74,6 +77,10 @@ class World:
                 target = (entry & ADDRESS) >> 12
                 if role == "l1":
                     refer(target, bool(entry & RW))
+                elif target != frame and not entry & RW and self.before.get(target, roles.get(target)) == role:
+                    linear["has"].add(frame)  # shows another table of its own level
+                    linear["is"].add(target)
+                    take(target, role)
                 elif target != frame:
                     take(target, LEVELS[LEVELS.index(role) - 1])
                 elif entry & RW:
@@ -97,6 +104,8 @@ class World:
                 take(frame, role, count)
         for frame, writable in self.mapped.values():
             refer(frame, writable)
+        if linear["has"] & linear["is"]:
+            raise Clash("a chain of linear page tables")
         return {
             frame: (
                 roles.get(frame, ""),

@@ -19,7 +19,7 @@ from hv.abi.xen import DOMID_SELF
 
 FRAMES = 7
 WINDOWS = 4
-FLAGS = (0x1, 0x3, 0x7, 0x27, 0x63, 0x67, 0x21, 0x83, 0x107, 0xB, 0x13, 1 << 63 | 5, 1 << 52 | 5, 0, 0x66)
+FLAGS = (0x1, 0x3, 0x7, 0x27, 0x63, 0x67, 0x21, 0x83, 0x107, 0xB, 0x13, 1 << 63 | 5, 1 << 52 | 5, 1 << 62 | 5, 0, 0x66)
 
 frames = st.integers(0, FRAMES + 2)  # the last three are not the guest's: another domain's, hv's, none at all
 own = st.integers(0, FRAMES - 1)
@@ -181,6 +181,7 @@ class Lockstep:
         if not refused:
             wanted.entries = self.entries
             self.world = wanted
+            wanted.before = {mfn: fact[0] for mfn, fact in wanted.facts().items()}
         self.alive &= set(self.world.facts())  # what nothing refers to any more is free
         self.check()
 
@@ -212,6 +213,36 @@ TREE = [
     ("write", 1, 511, (0, 0x67)),
     ("write", 0, 0, (4, 0x63)),
 ]
+
+
+LINEAR = [
+    ("pin", "l2", 0),
+    ("write", 1, 5, (0, 0x5)),  # the first is shown by the second, and then by the third
+    ("pin", "l2", 1),
+    ("pin", "l2", 2),
+    ("write", 2, 5, (0, 0x5)),
+    ("write", 2, 6, (0, 0x7)),  # writable
+    ("write", 3, 5, (1, 0x5)),  # a chain: the second shows one itself
+    ("pin", "l2", 3),
+    ("write", 0, 5, (2, 0x5)),  # the other way round
+    ("unpin", 0),  # it stays what it is
+    ("pin", "l1", 0),
+    ("map", 0, 0, True),
+    ("write", 1, 5, (0, 0)),
+    ("write", 2, 5, (0, 0)),
+    ("map", 0, 0, True),
+]
+
+
+def test_linear_page_tables() -> None:
+    with puppet() as p:
+        lockstep = Lockstep(p)
+        results = []
+        for name, *arguments in LINEAR:
+            world = lockstep.world
+            getattr(lockstep, name)(*arguments)
+            results.append(lockstep.world is not world)
+        assert results == [True] * 5 + [False, True, False, False, True, False, False] + [True] * 3
 
 
 def test_a_tree_of_four_levels() -> None:

@@ -54,7 +54,8 @@ cookie: .quad   0, 0
 """
 ORDER_SECONDS = 10
 ROWS_PAGES = 12  # of the arena, that rows use as pages
-CLOSE_PORTS, UNPIN, SET_LDT, STOP_PERIODIC, STOP_SINGLESHOT, WATCHDOG = 10, 4, 13, 7, 9, 6
+CLOSE_PORTS, UNPIN, SET_LDT, NEW_USER_BASEPTR, STOP_PERIODIC, STOP_SINGLESHOT, WATCHDOG = 10, 4, 13, 15, 7, 9, 6
+FREE_SLOT = 300  # of the tables above the arena, where rows put entries
 
 
 def image() -> tuple[bytes, dict[str, int]]:
@@ -155,6 +156,8 @@ class XenPuppet(Puppet):
         With fresh frames for the pages that rows use as such: Xen keeps some of what it was given.
         """
         self._bump = self.arena + 32 * PAGE
+        self.hypercall("set_gdt", 0, 0)
+        self.mmuext(NEW_USER_BASEPTR, 0)
         self._restore_pages()
         for i in range(1, ROWS_PAGES) if fresh_frames else ():
             self._new_frame(self.page(i))
@@ -165,7 +168,6 @@ class XenPuppet(Puppet):
         self.hypercall("vcpu_op", STOP_SINGLESHOT, 0, 0)
         for watchdog in (1, 2):
             self.hypercall("sched_op", WATCHDOG, struct.pack("<2I", watchdog, 0))
-        self.hypercall("set_gdt", 0, 0)
         self.mmuext(SET_LDT)
         for register in range(4):
             self.hypercall("set_debugreg", register, 0)
@@ -176,15 +178,17 @@ class XenPuppet(Puppet):
 
     def _restore_pages(self) -> None:
         """Pages that are mapped in another way, or no more, get a frame again."""
-        for i, entry in enumerate(self._clean_pages):
+        for level in (2, 3, 4):
+            self.mmu_update((self.table(level, self.arena) << 12) + 8 * FREE_SLOT, 0)
+            self.mmuext(UNPIN, self.table(level - 1, self.arena))
+        changed = [i for i, entry in enumerate(self._clean_pages) if self.leaf(self.arena + i * PAGE)[1] != entry]
+        for i in changed:
+            self.mmuext(UNPIN, (self._clean_pages[i] & ADDRESS) >> 12)
+        for i in changed:
             va = self.arena + i * PAGE
-            now = self.leaf(va)[1]
-            if now != entry:
-                mfn = (entry & ADDRESS) >> 12
-                self.mmuext(UNPIN, mfn)
-                if self.map(va, mfn):
-                    self._new_frame(va)
-                self._clean_pages[i] = self.leaf(va)[1]
+            if self.map(va, (self._clean_pages[i] & ADDRESS) >> 12):
+                self._new_frame(va)
+            self._clean_pages[i] = self.leaf(va)[1]
 
     def _new_frame(self, va: int) -> None:
         """Another frame for a page. The request stands in the arena's last page, which rows never use as such."""

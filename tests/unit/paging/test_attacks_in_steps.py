@@ -28,7 +28,7 @@ from attack_kit import (
     table,
     writable_page,
 )
-from guest_kit import ADDRESS, KERNEL_PAGE, MACHPHYS, PAGE, READ_ONLY, TABLE, UNMAPPED, Puppet, error_name
+from guest_kit import ADDRESS, KERNEL_PAGE, MACHPHYS, PAGE, PWT, READ_ONLY, TABLE, UNMAPPED, Puppet, error_name
 
 from hv.abi import hypercalls, memory, xen
 from hv.abi.xen import DOMID_SELF
@@ -64,7 +64,7 @@ SMUGGLED: dict[str, Callable[[Puppet], int]] = {
     **{f"{name}, writable": lambda p, f=frame: f(p) << 12 & ADDRESS | KERNEL_PAGE for name, frame in FRAMES.items()},
     **{f"the L{k} table, writable": lambda p, k=k: p.table(k, p.page(1)) << 12 | TABLE for k in (1, 2, 3, 4)},
     "a frame of descriptors, writable": lambda p: guest_gdt(p) << 12 | KERNEL_PAGE,
-    "a page with the grant bit": of_own(KERNEL_PAGE | 1 << 62),
+    "a page, write-through": of_own(KERNEL_PAGE | PWT),
 }
 for name, value in SMUGGLED.items():
     row(f"store an entry to {name}", writing(value, lambda p, at, new: p.store(at, new)), FAULT)
