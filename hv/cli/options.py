@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import click
 from hv.cli.output import OutputFile
 from hv.errors import ConfigError
 
+Command = Callable[..., Any]
+Decorator = Callable[[Any], Any]
 SETTING = re.compile(r"[a-z][._0-9a-z]*\s*\+?=")
 
 
@@ -125,17 +127,22 @@ OPTIONS = (
 )
 
 
-def guest_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def gathered(record: type, argument: str, rows: Iterable[Decorator], function: Command) -> Command:
+    """Add options to a command; the function gets their values as one argument, an instance of a dataclass."""
+    names = record.__dataclass_fields__  # type: ignore[attr-defined]
+
+    def called(*args: Any, **values: Any) -> Any:
+        values[argument] = record(**{name: values.pop(name) for name in names})
+        return function(*args, **values)
+
+    called.__doc__, called.__name__ = function.__doc__, function.__name__
+    called.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]  # added before
+    decorated: Command = called
+    for row in reversed(list(rows)):
+        decorated = row(decorated)
+    return decorated
+
+
+def guest_options(function: Command) -> Command:
     """Add the options; the function gets them as one `options` argument."""
-    names = GuestOptions.__dataclass_fields__
-
-    def gathered(*args: Any, **values: Any) -> Any:
-        options = GuestOptions(**{name: values.pop(name) for name in names})
-        return function(*args, options=options, **values)
-
-    gathered.__doc__ = function.__doc__
-    gathered.__name__ = function.__name__
-    wrapped: Callable[..., Any] = gathered
-    for option in reversed(OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
+    return gathered(GuestOptions, "options", OPTIONS, function)

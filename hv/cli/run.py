@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hv.cli import exit_codes
-from hv.cli.options import GuestOptions, guest_options, with_settings
+from hv.cli.options import GuestOptions, gathered, guest_options, with_settings
 from hv.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,12 +62,39 @@ OPTIONS = (
 )
 
 
+@dataclass(slots=True)
+class RunOptions:
+    """The values of `run_options`, without those of `guest_options`."""
+
+    images: tuple[str, ...]
+    core: str | None
+    console: tuple[str, ...]
+    pcap: str | None
+    gateway: tuple[str, ...]
+    net_allow: tuple[str, ...]
+    net_forward: tuple[str, ...]
+    gdb: str | None
+    list_domains: bool
+    grants: bool
+    events: bool
+    store: str | None
+
+    @property
+    def gateways(self) -> dict[str, tuple[tuple[str, ...], ...]]:
+        """Each bridge with a way out: what it lets out, and lets in."""
+        from hv.machine.network import DEFAULT_BRIDGE
+
+        out = [DEFAULT_BRIDGE] if self.net_allow or self.net_forward else []
+        ways = (self.net_allow, self.net_forward)
+        return {bridge: ways if bridge == DEFAULT_BRIDGE else () for bridge in [*self.gateway, *out]}
+
+
 def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """IMAGE… and the options of `hv run`, for every command that runs guests as it does: `boot` takes their values."""
-    function = guest_options(function)
-    for option in reversed(OPTIONS):
-        function = option(function)
-    return function
+    """IMAGE… and the options of `hv run`, for every command that runs guests as it does: `boot` takes their values.
+
+    The function gets them as two arguments, `run` and `options`.
+    """
+    return gathered(RunOptions, "run", OPTIONS, guest_options(function))
 
 
 @click.command(
@@ -85,28 +113,18 @@ Exit codes: 0 powered off, 2 bad usage or image, 6 crashed, 124 timeout, 125 not
 130 Ctrl-C.""",
 )
 @run_options
-def command(images: tuple[str, ...], **options: Any) -> int:
+def command(run: RunOptions, options: GuestOptions) -> int:
     """Boot each IMAGE (ELF with Xen notes, bzImage, xl.cfg file or bundled guest) as a domain of one machine.
 
     KEY=VALUE behind an IMAGE is a line of xl.cfg that comes after those of the file; KEY+=VALUE adds to a list.
     """
-    return boot(images, **options)
+    return boot(run, options)
 
 
 def boot(
-    images: tuple[str, ...],
-    core: str | None,
-    console: tuple[str, ...],
-    pcap: str | None,
-    gateway: tuple[str, ...],
-    net_allow: tuple[str, ...],
-    net_forward: tuple[str, ...],
-    gdb: str | None,
-    list_domains: bool,
-    grants: bool,
-    events: bool,
-    store: str | None,
+    run: RunOptions,
     options: GuestOptions,
+    *,
     prepare: Callable[[Machine], None] = lambda machine: None,
     drive: Callable[[Machine, Domain], str] | None = None,
     keyboard: bool = True,
@@ -117,33 +135,22 @@ def boot(
     if it has a `keyboard` at all.
     """
     from hv.cli import consoles, domains
-    from hv.cli.events import show
-    from hv.cli.grants import show as show_grants
     from hv.cli.terminal import ConsoleInput, Left, RawTerminal
     from hv.machine.machine import Machine
-    from hv.machine.network import DEFAULT_BRIDGE
 
-    described = with_settings(images, options)
+    described = with_settings(run.images, options)
     if options.name and len(described) > 1:
         raise ConfigError("--name needs exactly one IMAGE")
-    if gdb is not None and drive is not None:
+    if run.gdb is not None and drive is not None:
         raise ConfigError("--gdb is for hv run and hv trace: hv step is a debugger itself")
-    routes = consoles.parse(console)
+    routes = consoles.parse(run.console)
     source = _standard_input() if keyboard else None
     at_terminal = source is not None and os.isatty(source)
-    out = [DEFAULT_BRIDGE] if net_allow or net_forward else []
-    paced = (at_terminal and gdb is None) or gateway or out  # with a debugger, a session that can be repeated
+    paced = (at_terminal and run.gdb is None) or run.gateways  # with a debugger, a session that can be repeated
     clock = options.clock or ("paced" if paced else "virtual")
-    with Machine(clock=clock) as machine, _store_socket(machine, store):
+    with Machine(clock=clock) as machine, _store_socket(machine, run.store):
         prepare(machine)
-        _connect_log(machine, options)
-        if core is not None:
-            machine.crash_listeners.append(_core_writer(core, several=len(described) > 1))
-        machine.warning_listeners.append(lambda sentence: print(f"hv: {sentence}", file=sys.stderr))
-        if pcap is not None:
-            machine.network.capture(pcap)
-        for bridge in dict.fromkeys([*gateway, *out]):
-            machine.network.gateway(bridge, *((net_allow, net_forward) if bridge == DEFAULT_BRIDGE else ()))
+        _connect(machine, run, options, several=len(described) > 1)
         created = [
             domain
             for image, settings in described
@@ -155,24 +162,43 @@ def boot(
         def go() -> str:
             if drive is not None:
                 return drive(machine, typist)
-            if gdb is not None:
-                return _with_gdb(machine, typist, gdb, options)
+            if run.gdb is not None:
+                return _with_gdb(machine, typist, run.gdb, options)
             return machine.run_until(lambda: False, options.timeout, options.until)
 
         if source is not None:
-            machine.inputs.append(ConsoleInput(source, lambda data: _type(typist, data)))
+            machine.inputs.append(ConsoleInput(source, lambda data: type_into(typist, data)))
         try:
             outcome = RawTerminal(source).during(go) if source is not None and at_terminal else go()
         except Left:
             return exit_codes.OK
         code = _report(machine, outcome, options)
-        if events:
-            show(machine.domains)
-        if grants:
-            show_grants(machine.domains)
-        if list_domains:
-            domains.show(machine)
+        _show(machine, run)
         return code
+
+
+def _connect(machine: Machine, run: RunOptions, options: GuestOptions, *, several: bool) -> None:
+    """What listens to the machine, and its network, before there is a guest; `several` IMAGEs have several cores."""
+    _connect_log(machine, options)
+    if run.core is not None:
+        machine.crash_listeners.append(_core_writer(run.core, several))
+    machine.warning_listeners.append(lambda sentence: print(f"hv: {sentence}", file=sys.stderr))
+    if run.pcap is not None:
+        machine.network.capture(run.pcap)
+    for bridge, ways in run.gateways.items():
+        machine.network.gateway(bridge, *ways)
+
+
+def _show(machine: Machine, run: RunOptions) -> None:
+    """The tables that were asked for."""
+    from hv.cli import domains, events, grants
+
+    if run.events:
+        events.show(machine.domains)
+    if run.grants:
+        grants.show(machine.domains)
+    if run.list_domains:
+        domains.show(machine)
 
 
 def _with_gdb(machine: Machine, domain: Domain, place: str, options: GuestOptions) -> str:
@@ -217,7 +243,7 @@ def _standard_input() -> int | None:
         return None
 
 
-def _type(domain: Domain, data: bytes) -> None:
+def type_into(domain: Domain, data: bytes) -> None:
     """Keys for a guest; what comes after its end is nobody's."""
     if not domain.ended:
         domain.console.send(data)

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from hv.cli import exit_codes
-from hv.cli.run import boot, run_options
+from hv.cli.run import RunOptions, boot, run_options, type_into
 from hv.errors import HvError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ cannot be done, in a script.""",
 @click.option("--script", metavar="FILE", help="Do the commands in FILE, one a line, before those of -c.")
 @run_options
 def command(
-    images: tuple[str, ...], lines: tuple[str, ...], script: str | None, options: GuestOptions, **others: Any
+    run: RunOptions, options: GuestOptions, lines: tuple[str, ...], script: str | None
 ) -> int:
     """Boot each IMAGE as `hv run` does, and stop before the first instruction: then step, stop, look and go on.
 
@@ -70,7 +70,7 @@ def command(
         machine.run_until(lambda: True)  # takes down what has crashed
         return session.outcome or "stopped"
 
-    code = boot(images, **others, options=options, drive=drive, keyboard=not by_hand)
+    code = boot(run, options, drive=drive, keyboard=not by_hand)
     return exit_codes.USAGE if refused else code
 
 
@@ -123,12 +123,8 @@ def _at_terminal(session: Session, domain: Domain) -> None:
 
     machine = session.machine
 
-    def feed(data: bytes) -> None:
-        if not domain.ended:
-            domain.console.send(data)
-
     def with_keys(go: Callable[[], str]) -> str:
-        keyboard = ConsoleInput(0, feed)
+        keyboard = ConsoleInput(0, lambda data: type_into(domain, data))
         machine.inputs.append(keyboard)
         try:
             return RawTerminal(0, quiet=True).during(go)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from hv.cli import exit_codes
 from hv.cli.output import check_stderr, open_output
-from hv.cli.run import boot, run_options
+from hv.cli.run import RunOptions, boot, run_options
 from hv.errors import ConfigError
 from hv.trace import sinks
 
 if TYPE_CHECKING:
+    from hv.cli.options import GuestOptions
     from hv.machine.machine import Machine
     from hv.trace.events import Event
 
@@ -46,7 +47,7 @@ Exit codes: as hv run.""",
 @click.option("--stats", is_flag=True, help="At the end, print a summary; events are written with --output only.")
 @run_options
 def command(
-    images: tuple[str, ...], expression: str | None, output: str | None, form: str, stats: bool, **options: Any
+    run: RunOptions, options: GuestOptions, expression: str | None, output: str | None, form: str, stats: bool
 ) -> int:
     """Boot each IMAGE as `hv run` does, and write each event with its time, its decoded content and its cause.
 
@@ -59,9 +60,9 @@ def command(
     if form == RAW and expression is not None:
         raise ConfigError("--format raw keeps every event: give --filter to the hv trace that reads the file")
     with Recording(output, form, expression, stats) as recording:
-        if files.is_trace(images[0]):
-            return _read(images, recording)
-        return boot(images, **options, prepare=recording.attach)
+        if files.is_trace(run.images[0]):
+            return _read(run.images, recording)
+        return boot(run, options, prepare=recording.attach)
 
 
 class Recording:
