@@ -192,8 +192,12 @@ class Device:
         self._drop()
 
     def reconnect(self) -> None:
-        """A new backend takes over the rings where the old one left them; what was not answered is done again."""
-        self._guarded(self._connect)
+        """A new backend takes over the rings where the old one left them; what was not answered is done again.
+
+        Where the frontend has not connected yet, or the backend has not died, there is nothing to take over.
+        """
+        if self.state == XenbusStateConnected and not self._ports:
+            self._guarded(self._connect)
 
     def frontend_changed(self) -> None:
         """The frontend's state node may have changed."""

@@ -29,6 +29,7 @@ NETWORK, HOST, DNS, FIRST_LEASE = (bytes((10, 0, 2, last)) for last in (0, 2, 3,
 BROADCAST = bytes((255,)) * 4
 OWN_MACS = [bytes((0x52, 0x55)) + address for address in (HOST, DNS)]  # as libslirp makes them
 DHCP_SERVER = 67
+ARP_FRAME = 42  # bytes, which libslirp reads without asking how many there are
 Address = tuple[bytes, int]
 
 
@@ -89,8 +90,8 @@ class Gateway:
 
     def permits(self, frame: bytes) -> bool:
         """Whether a frame may reach the stack."""
-        if frame[12:14] == b"\x08\x06":  # ARP
-            return True
+        if frame[12:14] == b"\x08\x06":
+            return len(frame) >= ARP_FRAME
         found = datagram(frame)
         if found is None or found.version != 4 or found.end - found.start < 8:
             return False

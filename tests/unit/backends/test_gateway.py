@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_packet import model
 
 import hv
@@ -40,6 +42,7 @@ def segment(target: int, sequence: int, ack: int, flags: int, payload: bytes = b
 
 PASSES = {
     "arp": (b"\xff" * 6 + MAC + b"\x08\x06" + bytes(28), True),
+    "short arp": (b"\xff" * 6 + MAC + b"\x08\x06" + bytes(27), False),
     "dhcp": (frame(17, b"\xff" * 4, ports(67)), True),
     "dhcp to the gateway": (frame(17, GATEWAY, ports(67)), True),
     "dhcp elsewhere": (frame(17, ELSEWHERE, ports(67)), False),
@@ -260,6 +263,20 @@ def test_refusal(name: str) -> None:
     assert body[:4] == sent[36:38] + sent[34:36]
     assert model(answer[26:34] + struct.pack(">BBH", 0, 6, len(body)) + body) == 0
     assert (body[13], body[4:8]) == ((4, struct.pack(">I", 77)) if "at 77" in expected else (0x14, bytes(4)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(sorted(PASSES)), st.integers(0, 80), st.binary(max_size=24), st.integers(0, 3000), st.data())
+def test_any_frame(name: str, at: int, patch: bytes, length: int, data: st.DataObject) -> None:
+    """Frames that are nearly right, some longer or cut off: whatever passes, the stack lives; answers are frames."""
+    whole = bytearray(PASSES[name][0].ljust(length, b"\0"))
+    whole[at : at + len(patch)] = patch
+    guest = Guest("127.0.0.1:8080", "192.0.2.1:25")
+    gso = data.draw(st.sampled_from([0, 0, 1, 500]))
+    guest.switch.forward(guest, Packet(bytes(whole[: data.draw(st.integers(14, 3100))]).ljust(14, b"\0"), gso > 0, gso))
+    guest.gateway.poll()
+    assert all(len(answer) >= 14 for answer in guest.got)
+    guest.gateway.close()
 
 
 # --- forwarded ports

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from frontend import FrontRing
@@ -216,6 +217,28 @@ def test_surprise_removal_and_unplugging(pair: Pair) -> None:
     one.machine.settle()
     assert not one.device.attached and not one.machine.store.exists(one.path)
     assert not one.machine.domain0.guest.mapped_grants()
+
+
+def test_a_backend_that_dies_before_anybody_comes() -> None:
+    with hv.Machine() as machine:
+        guest = Netfront(machine)
+        guest.device.kill()
+        guest.device.reconnect()
+        guest.connect()
+        assert guest.send(b"\xff" * 6) == 0
+
+
+def test_captures_of_two_runs_are_equal(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        with hv.Machine() as machine:
+            machine.network.capture(str(tmp_path / name))
+            one, other = (Netfront(machine, name=name) for name in ("one", "other"))
+            for guest in (one, other):
+                guest.connect()
+            for sender, receiver in ((one, other), (other, one)):
+                sender.send(receiver.device.mac)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+    assert (tmp_path / "first").stat().st_size == 24 + 2 * (16 + 12 + len(PACKET))
 
 
 def test_a_backend_that_dies_in_between(pair: Pair) -> None:
