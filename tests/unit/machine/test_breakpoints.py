@@ -153,6 +153,15 @@ def test_only_one_operation(machine: hv.Machine) -> None:
     assert [stop.breakpoint.number for stop in stops(machine)] == [1]
 
 
+def test_an_operation_that_goes_on() -> None:
+    """The bits behind the number say with which extent a call continues: it is the same operation."""
+    with hv.Machine() as machine:
+        machine.create(assemble("main: hypercall memory_op, $XENMEM_decrease_reservation | 3 << 6, $0\n ret"), name="test")
+        machine.breakpoints.hypercall("memory_op", operation="XENMEM_decrease_reservation")
+        (stop,) = stops(machine)
+    assert stop.args[0] == 1 | 3 << 6
+
+
 def test_elements_of_a_multicall() -> None:
     with hv.Machine() as machine:
         machine.create("multicall")
