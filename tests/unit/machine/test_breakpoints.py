@@ -156,7 +156,7 @@ def test_only_one_operation(machine: hv.Machine) -> None:
 def test_an_operation_that_goes_on() -> None:
     """The bits behind the number say with which extent a call continues: it is the same operation."""
     with hv.Machine() as machine:
-        machine.create(assemble("main: hypercall memory_op, $XENMEM_decrease_reservation | 3 << 6, $0\n ret"), name="test")
+        machine.create(assemble("main: hypercall memory_op, $XENMEM_decrease_reservation | 3 << 6, $0\n ret"))
         machine.breakpoints.hypercall("memory_op", operation="XENMEM_decrease_reservation")
         (stop,) = stops(machine)
     assert stop.args[0] == 1 | 3 << 6
