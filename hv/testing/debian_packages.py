@@ -37,7 +37,7 @@ def unpacked(name: str) -> Path:
     try:
         cache().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache(), prefix=f".{name}-") as folder:
-            _fetch(name, Path(folder), None)
+            _fetch(name, Path(folder), None, ())
             try:
                 (Path(folder) / "root").rename(place)
             except OSError:
@@ -51,8 +51,11 @@ def unpacked(name: str) -> Path:
 
 
 @contextmanager
-def files(name: str, progress: Progress | None = None) -> Iterator[tuple[Path, str]]:
-    """The folder with the files of a package while they are needed, and its name and version; nothing is kept."""
+def files(name: str, progress: Progress | None = None, options: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]]:
+    """The folder with the files of a package while they are needed, and its name and version; nothing is kept.
+
+    `options` are for apt's programs, here and below: of another apt than the system's, for example.
+    """
     try:
         cache().mkdir(parents=True, exist_ok=True)
         temporary = tempfile.TemporaryDirectory(dir=cache(), prefix=f".{name}-")
@@ -61,14 +64,14 @@ def files(name: str, progress: Progress | None = None) -> Iterator[tuple[Path, s
             f"{cache()} cannot be written ({error.strerror}): set HV_GUEST_CACHE to another folder"
         ) from None
     with temporary as folder:
-        package = _fetch(name, Path(folder), progress)
+        package = _fetch(name, Path(folder), progress, options)
         yield Path(folder) / "root", package.stem
 
 
-def dependency(name: str, prefix: str) -> str:
+def dependency(name: str, prefix: str, options: tuple[str, ...] = ()) -> str:
     """The package that a meta package stands for: the first it depends on whose name begins with `prefix`."""
-    _need(("apt-cache",), name)
-    asked = subprocess.run(["apt-cache", "depends", name], capture_output=True, text=True, errors="replace")
+    need(("apt-cache",), name)
+    asked = subprocess.run(["apt-cache", *options, "depends", name], capture_output=True, text=True, errors="replace")
     found = re.search(rf"^\s*Depends: ({re.escape(prefix)}\S+)$", asked.stdout, re.MULTILINE)
     if found is None:
         raise PackageError(f"Debian's package {name} is not known here: {_remedy(name)}")
@@ -82,7 +85,7 @@ def _remedy(name: str) -> str:
     )
 
 
-def _need(tools: tuple[str, ...], name: str) -> None:
+def need(tools: tuple[str, ...], name: str) -> None:
     for tool in tools:
         if shutil.which(tool) is None:
             raise PackageError(
@@ -90,12 +93,16 @@ def _need(tools: tuple[str, ...], name: str) -> None:
             )
 
 
-def _fetch(name: str, folder: Path, progress: Progress | None) -> Path:
+def _fetch(name: str, folder: Path, progress: Progress | None, options: tuple[str, ...]) -> Path:
     """Bring a package into `folder` and its files into `root` there; the package's file."""
-    _need(("apt-get", "dpkg"), name)
-    total = _size(name) if progress else 0
+    need(("apt-get", "dpkg"), name)
+    total = _size(name, options) if progress else 0
     process = subprocess.Popen(
-        ["apt-get", "download", name], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, errors="replace"
+        ["apt-get", *options, "download", name],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        errors="replace",
     )
     while True:
         try:
@@ -117,9 +124,9 @@ def _fetch(name: str, folder: Path, progress: Progress | None) -> Path:
     return packages[0]
 
 
-def _size(name: str) -> int:
+def _size(name: str, options: tuple[str, ...]) -> int:
     """How many bytes a package has, by apt's lists; 0 where they do not say."""
-    question = ["apt-get", "--print-uris", "download", name]
+    question = ["apt-get", *options, "--print-uris", "download", name]
     asked = subprocess.run(question, capture_output=True, text=True, errors="replace")
     found = re.search(r"^'\S+' \S+ (\d+) ", asked.stdout, re.MULTILINE)
     return int(found[1]) if found else 0

@@ -12,12 +12,13 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from hv.builder import initramfs
 from hv.machine.fetched import MANIFEST, cache
-from hv.testing import debian_packages
+from hv.testing import backports, debian_packages
 from hv.testing.debian_packages import PackageError, Progress
 
 INIT = """\
@@ -137,10 +138,16 @@ def _busybox(folder: Path, progress: Progress | None) -> Made:
     return Made("initramfs.cpio", None, (version,))
 
 
-def _linux(package: str) -> Maker:
+Apt = Callable[[str], AbstractContextManager[tuple[str, ...]]]  # the options of the apt that has a package
+
+
+def _linux(package: str, apt: Apt = lambda _: nullcontext(())) -> Maker:
     def make(folder: Path, progress: Progress | None) -> Made:
         nodes, shell = _shell(progress)
-        with debian_packages.files(debian_packages.dependency(package, "linux-image-"), progress) as (root, version):
+        with (
+            apt(package) as options,
+            debian_packages.files(_newest(package, options), progress, options) as (root, version),
+        ):
             kernels = sorted(root.glob("boot/vmlinuz-*"))
             if not kernels:
                 raise PackageError(f"Debian's package {version} has no kernel in /boot: a newer hv may know it")
@@ -150,6 +157,11 @@ def _linux(package: str) -> Maker:
         return Made("vmlinuz", "initramfs.cpio", (version, shell))
 
     return make
+
+
+def _newest(package: str, options: tuple[str, ...]) -> str:
+    """The package with a kernel that a meta package stands for."""
+    return debian_packages.dependency(package, "linux-image-", options)
 
 
 def _shell(progress: Progress | None) -> tuple[list[initramfs.Node], str]:
@@ -185,6 +197,13 @@ RECIPES = {
     for recipe in (
         Recipe("debian-linux", "Debian's cloud kernel, with busybox", "256M", LINUX, _linux("linux-image-cloud-amd64")),
         Recipe("debian-linux-generic", "Debian's kernel, with busybox", "256M", LINUX, _linux("linux-image-amd64")),
+        Recipe(
+            "debian-linux-backports",
+            "the newest cloud kernel, of Debian's backports, with busybox",
+            "256M",
+            LINUX,
+            _linux("linux-image-cloud-amd64", backports.apt),
+        ),
         Recipe("debian-grub", "GRUB for Xen", "128M", "", _grub),
         Recipe("busybox-initramfs", "an initial ramdisk with a shell, for --ramdisk", "64M", "", _busybox),
     )

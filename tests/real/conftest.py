@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hv.testing import debian_packages
+from hv.machine import fetched
+from hv.testing import debian_packages, real_guests
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +43,19 @@ def linux_cloud(debian_package: Callable[[str], Path]) -> Path:
 def linux_generic(debian_package: Callable[[str], Path]) -> Path:
     """Debian's kernel for everything: its payload is XZ."""
     return debian_kernel("linux-image-amd64", debian_package)
+
+
+@pytest.fixture(scope="session")
+def linux_newest() -> Path:
+    """The kernel of Debian's backports, as `hv fetch` brings it; one that is there already is as good."""
+    recipe = real_guests.RECIPES["debian-linux-backports"]
+    try:
+        real_guests.fetch(recipe)
+    except debian_packages.PackageError as error:
+        pytest.fail(str(error), pytrace=False)
+    found = fetched.find(recipe.name)
+    assert found is not None
+    return found.image
 
 
 @pytest.fixture(scope="session")

@@ -183,6 +183,16 @@ def test_generic_kernel(linux_generic: Path, busybox: bytes) -> None:
         assert sh.domain.exit_code == 0
 
 
+@pytest.mark.parametrize("vcpus", [1, 4])
+def test_newest_kernel(vcpus: int, linux_newest: Path, busybox: bytes) -> None:
+    with shell(linux_newest, busybox, vcpus=vcpus) as sh:
+        computes(sh, busybox, vcpus)
+        assert int(sh("uname -r").split(".")[0]) >= 6 and sh("uname -r") > "6.1.999"
+        sh.domain.console.send("poweroff -f\r")
+        assert sh.machine.run(timeout=60) == "ended"
+        assert sh.domain.exit_code == 0
+
+
 def test_panic(linux_cloud: Path, busybox: bytes) -> None:
     """The report has the kernel's own last words."""
     with shell(linux_cloud, busybox) as sh:

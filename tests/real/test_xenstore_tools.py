@@ -165,23 +165,22 @@ CHANGES = [
 def test_the_same_effect(service: Service, stock: Stock, own: Stock, changes: list[tuple[str, ...]]) -> None:
     results = []
     for run in (stock, own):
-        service.store.load("/ = \"\"   (n0)\n")
+        service.store.load('/ = ""   (n0)\n')
         fill(service.store)
         codes = [run(*change) for change in changes]
         results.append((codes, service.store.dump()))
     assert results[0] == results[1]
 
 
-def test_a_watch_sees_changes_as_they_happen(service: Service, own: Stock, libraries: dict[str, str],
-                                             debian_package: Callable[[str], Path]) -> None:
+def test_a_watch_sees_changes_as_they_happen(
+    service: Service, own: Stock, libraries: dict[str, str], debian_package: Callable[[str], Path]
+) -> None:
     tools = [
         [debian_package("xenstore-utils") / "usr/bin/xenstore-watch", "-n", "4", "/w"],
         [sys.executable, "-m", "hv", "xenstore-watch", "-n", "4", "/w"],
     ]
     environment = {**libraries, "XENSTORED_PATH": str(service.path)}
-    watchers = [
-        subprocess.Popen(tool, env=environment, stdout=subprocess.PIPE, cwd=ROOT) for tool in tools
-    ]
+    watchers = [subprocess.Popen(tool, env=environment, stdout=subprocess.PIPE, cwd=ROOT) for tool in tools]
     for watcher in watchers:
         assert watcher.stdout is not None and watcher.stdout.readline() == b"/w\n"  # at once
     assert own("xenstore-write", "/w/a", "1") == (0, b"")
