@@ -116,12 +116,24 @@ def build_assets(package: Path) -> None:
     guests.build_all(package / "guests", COMPILER)
 
 
+def forget_what_is_gone(built: Path, source: Path) -> None:
+    """Remove from an earlier build what has no source any more: it would be installed, and hv imports what it finds."""
+    for file in [file for file in built.rglob("*") if file.is_file()]:
+        origin = source / file.relative_to(built)
+        if file.suffix == ".so":
+            origin = origin.with_name(f"{file.name.split('.')[0]}.pyx")
+        if not origin.exists():
+            file.unlink()
+
+
 class BuildPython(build_py):
     """The assets travel inside the package, so that a wheel's user needs no compiler."""
 
     def run(self) -> None:
+        package = Path(self.build_lib) / "hv"
+        forget_what_is_gone(package, ROOT / "hv")
         super().run()
-        build_assets(Path(self.build_lib) / "hv")
+        build_assets(package)
 
 
 class BuildExtensions(build_ext):
