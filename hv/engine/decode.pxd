@@ -11,7 +11,7 @@ ctypedef struct instruction_t:
     int operand_16
     int address_32
     int lock
-    int repeat
+    int repeat                      # 0xf2, 0xf3 or 0
     int segment_override
     int port_hits                   # I/O breakpoints that it met: bits 0-3 of DR6
 

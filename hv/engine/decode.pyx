@@ -51,7 +51,7 @@ cdef int start_decoding(vcpu_t *v, instruction_t *i) noexcept nogil:
         if byte == 0x66:
             i.operand_16 = 1
         elif byte == 0xf2 or byte == 0xf3:
-            i.repeat = 1
+            i.repeat = byte
         elif byte in (0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65):
             i.segment_override = byte
         elif byte == 0x67:

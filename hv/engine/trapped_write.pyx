@@ -7,14 +7,16 @@ Rules:
 * The new entry is validated as mmu_update's would be; one that is refused is the guest's #PF too, not an errno.
 * Nothing is changed, no register either, unless the whole instruction succeeds.
 
-Instructions: moves, string stores, exchanges, arithmetic, bit operations, setcc. Others (shifts, stores from SSE
-registers, pushes) are left to the guest, to which they are a plain page fault.
-Sums wrap around as the CPU's do: no overflow is checked here.
+Instructions: moves, string stores, exchanges, arithmetic, shifts, bit operations, setcc, pushes, calls, pop. Others are
+left to the guest, to which they are a plain page fault: moves from segment, x87, MMX and SSE registers, as on Xen, whose
+emulator asks for more there than it is given; enter, far calls and ins; rcl and rcr, because Unicorn's have changed CF already
+when their store faults. Addresses wrap around: no overflow is checked here.
 Behaviour: Xen 4.17, arch/x86/pv/ro-page-fault.c; instructions: Intel SDM, volume 2.
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from xen_abi cimport VMASST_TYPE_writable_pagetables
+from hv.engine.arithmetic cimport *
 from hv.engine.cpu cimport get_flags, set_flags
 from hv.engine.decode cimport instruction_t, next_byte, start_decoding
 from hv.engine.traps cimport inject
@@ -29,43 +31,18 @@ cdef enum:
     REX_X = 2
     REX_R = 4
     REX_W = 8
-    FLAG_PF = 4
-    FLAG_AF = 0x10
-    FLAG_ZF = 0x40
-    FLAG_SF = 0x80
-    FLAG_OF = 0x800
     VECTOR_DB = 1
     DR6_BS = 0x4000
-
-cdef enum:                       # what an instruction makes of the old word and its source; the first as opcodes number them
-    ADD = 0
-    OR = 1
-    ADC = 2
-    SBB = 3
-    AND = 4
-    SUB = 5
-    XOR = 6
-    MOVE = 8
-    EXCHANGE = 9
-    EXCHANGE_ADD = 10
-    COMPARE_EXCHANGE = 11
-    COMPARE_EXCHANGE_8 = 12
-    INCREMENT = 13
-    DECREMENT = 14
-    NOT = 15
-    NEGATE = 16
-    BIT_SET = 17
-    BIT_RESET = 18
-    BIT_COMPLEMENT = 19
-    STRING = 20
-    NOTHING = -1
 
 ctypedef struct store_t:
     int operation
     int size                     # bytes
     uint64_t address
     uint64_t source
+    uint64_t count               # of a shift
     int gpr                      # that takes the old value, and where the source came from
+    int stack                    # bytes that rsp moves by
+    uint64_t target              # of a call
 
 
 cdef bint trapped_write(vcpu_t *v, uint32_t error) noexcept nogil:
@@ -108,10 +85,6 @@ cdef uint64_t _l1_table_at(vcpu_t *v, uint64_t va) noexcept nogil:
 
 # --- decoding -----------------------------------------------------------------------------------------------------
 
-cdef uint64_t _mask(int size) noexcept nogil:
-    return ~<uint64_t>0 if size == 8 else (<uint64_t>1 << 8 * size) - 1
-
-
 cdef int _operand_size(instruction_t *i, int opcode) noexcept nogil:
     """By the lowest bit of most opcodes: bytes, or words of the prefixes' size."""
     if not opcode & 1:
@@ -122,16 +95,16 @@ cdef int _operand_size(instruction_t *i, int opcode) noexcept nogil:
 cdef uint64_t _read_register(hv_env *env, instruction_t *i, int number, int size) noexcept nogil:
     if size == 1 and not i.has_rex and 4 <= number < 8:         # ah, ch, dh, bh
         return env.regs[number - 4] >> 8 & 0xff
-    return env.regs[number] & _mask(size)
+    return env.regs[number] & mask_of(size)
 
 
 cdef void _write_register(hv_env *env, instruction_t *i, int number, int size, uint64_t value) noexcept nogil:
     if size >= 4:
-        env.regs[number] = value & _mask(size)
+        env.regs[number] = value & mask_of(size)
     elif size == 1 and not i.has_rex and 4 <= number < 8:
         env.regs[number - 4] = (env.regs[number - 4] & ~<uint64_t>0xff00) | (value & 0xff) << 8
     else:
-        env.regs[number] = (env.regs[number] & ~_mask(size)) | (value & _mask(size))
+        env.regs[number] = (env.regs[number] & ~mask_of(size)) | (value & mask_of(size))
 
 
 cdef int64_t _immediate(instruction_t *i, int size) noexcept nogil:
@@ -145,7 +118,7 @@ cdef int64_t _immediate(instruction_t *i, int size) noexcept nogil:
             return 0
         value |= <uint64_t>byte << 8 * k
     if size < 8 and value >> (8 * size - 1) & 1:
-        value |= ~_mask(size)
+        value |= ~mask_of(size)
     return <int64_t>value
 
 
@@ -203,7 +176,14 @@ cdef void _understand(vcpu_t *v, instruction_t *i, int opcode, store_t *s) noexc
         immediate = 1 if opcode != 0x81 else 2 if size == 2 else 4
         if _memory_operand(v, i, s, immediate) and s.gpr & 7 != 7:
             s.operation, s.size = s.gpr & 7, size
-            s.source = <uint64_t>_immediate(i, immediate) & _mask(size)
+            s.source = <uint64_t>_immediate(i, immediate) & mask_of(size)
+    elif 0x50 <= opcode <= 0x57 or opcode in (0x68, 0x6a, 0x9c, 0xe8, 0xff, 0x8f):
+        _understand_stack(v, i, opcode, s)
+    elif 0xc0 <= opcode <= 0xc1 or 0xd0 <= opcode <= 0xd3:      # shifts and rotations
+        immediate = 1 if opcode < 0xd0 else 0
+        if _memory_operand(v, i, s, immediate) and s.gpr & 6 != 2:
+            s.operation, s.size = ROTATE_LEFT + (s.gpr & 7), size
+            s.count = <uint64_t>_immediate(i, 1) if immediate else 1 if opcode < 0xd2 else env.regs[RCX]
     elif 0x86 <= opcode <= 0x89:                                # xchg; mov from a register
         if _memory_operand(v, i, s, 0):
             _set(env, i, s, EXCHANGE if opcode < 0x88 else MOVE, size)
@@ -211,7 +191,7 @@ cdef void _understand(vcpu_t *v, instruction_t *i, int opcode, store_t *s) noexc
         immediate = size if size < 8 else 4
         if _memory_operand(v, i, s, immediate) and s.gpr & 7 == 0:
             s.operation, s.size = MOVE, size
-            s.source = <uint64_t>_immediate(i, immediate) & _mask(size)
+            s.source = <uint64_t>_immediate(i, immediate) & mask_of(size)
     elif opcode == 0xa2 or opcode == 0xa3:                      # mov of the accumulator to an absolute address
         s.address = <uint64_t>_immediate(i, 4 if i.address_32 else 8)
         s.address = _linear(env, i, s.address)
@@ -219,7 +199,7 @@ cdef void _understand(vcpu_t *v, instruction_t *i, int opcode, store_t *s) noexc
         _set(env, i, s, MOVE, size)
     elif opcode == 0xa4 or opcode == 0xa5 or opcode == 0xaa or opcode == 0xab:
         _understand_string(v, i, opcode, size, s)
-    elif 0xf6 <= opcode <= 0xf7 or opcode >= 0xfe:              # not, neg; inc, dec
+    elif 0xf6 <= opcode <= 0xf7 or opcode == 0xfe:              # not, neg; inc, dec
         if _memory_operand(v, i, s, 0):
             group = s.gpr & 7
             s.size = size
@@ -227,6 +207,53 @@ cdef void _understand(vcpu_t *v, instruction_t *i, int opcode, store_t *s) noexc
                 s.operation = NOT if group == 2 else NEGATE
             elif opcode >= 0xfe and group < 2:
                 s.operation = DECREMENT if group else INCREMENT
+
+
+cdef void _understand_stack(vcpu_t *v, instruction_t *i, int opcode, store_t *s) noexcept nogil:
+    """push, pushf, call and pop; and the others of group 5."""
+    cdef hv_env *env = <hv_env *>v.domain.env
+    cdef int size = 2 if i.operand_16 else 8, group = 6
+    cdef uint64_t operand = 0
+    if opcode < 0x58:
+        operand = _read_register(env, i, opcode & 7 | (8 if i.rex & REX_B else 0), size)
+    elif opcode == 0x68 or opcode == 0x6a:
+        operand = <uint64_t>_immediate(i, 1 if opcode == 0x6a else 2 if size == 2 else 4)
+    elif opcode == 0x9c:
+        operand = get_flags(v.domain) & ~<uint64_t>(FLAG_RF | FLAG_VM)
+    elif opcode == 0xe8:
+        operand = <uint64_t>_immediate(i, 4)
+        operand += env.eip + <uint64_t>i.at
+        group = 2
+    elif opcode == 0x8f:                                        # pop: rsp has moved already when the address is formed
+        env.regs[RSP] += <uint64_t>size
+        if _memory_operand(v, i, s, 0) and s.gpr & 7 == 0 and not copy_from_guest(v, &s.source, env.regs[RSP] - size, size):
+            s.operation, s.size, s.stack = MOVE, size, size
+        env.regs[RSP] -= <uint64_t>size
+        return
+    else:
+        group = _understand_group_5(v, i, s, size, &operand)
+    if group == 6 or (group == 2 and not i.operand_16):
+        s.operation, s.size, s.stack, s.source = MOVE, size, -size, operand
+        s.address = env.regs[RSP] - <uint64_t>size
+        if group == 2:
+            s.source, s.target = env.eip + <uint64_t>i.at, operand
+
+
+cdef int _understand_group_5(vcpu_t *v, instruction_t *i, store_t *s, int size, uint64_t *operand) noexcept nogil:
+    """inc and dec of a word; 2 for a call and 6 for a push, whose operand may be anywhere; -1."""
+    cdef hv_env *env = <hv_env *>v.domain.env
+    cdef int modrm = i.bytes[i.at] if i.at < i.length else 0, group = modrm >> 3 & 7
+    if modrm >> 6 == 3:
+        i.at += 1
+        operand[0] = _read_register(env, i, modrm & 7 | (8 if i.rex & REX_B else 0), size)
+    elif not _memory_operand(v, i, s, 0):
+        return -1
+    elif group < 2:
+        s.operation, s.size = DECREMENT if group else INCREMENT, _operand_size(i, 1)
+        return -1
+    elif copy_from_guest(v, operand, s.address, size):
+        return -1
+    return group
 
 
 cdef void _set(hv_env *env, instruction_t *i, store_t *s, int operation, int size) noexcept nogil:
@@ -261,17 +288,34 @@ cdef void _understand_two_bytes(vcpu_t *v, instruction_t *i, int opcode, store_t
         if _memory_operand(v, i, s, 0) and s.gpr & 7 == 1 and not i.rex & REX_W:
             s.operation, s.size = COMPARE_EXCHANGE_8, 8
             s.source = env.regs[RCX] << 32 | <uint32_t>env.regs[RBX]
+    elif opcode in (0xa4, 0xa5, 0xac, 0xad):                    # shld, shrd
+        size = _operand_size(i, 1)
+        if _memory_operand(v, i, s, 1 - (opcode & 1)):
+            _set(env, i, s, SHIFT_IN_LEFT if opcode < 0xac else SHIFT_IN_RIGHT, size)
+            s.count = env.regs[RCX] if opcode & 1 else <uint64_t>_immediate(i, 1)
+    elif opcode == 0x38:
+        if next_byte(i) == 0xf1 and not i.repeat and _memory_operand(v, i, s, 0):       # movbe
+            _set(env, i, s, MOVE, _operand_size(i, 1))
+            s.source = _swapped(s.source) >> (64 - 8 * s.size)
     elif 0x90 <= opcode <= 0x9f:                                # setcc
         if _memory_operand(v, i, s, 0):
             s.operation, s.size = MOVE, 1
             s.source = _condition(get_flags(v.domain), opcode & 15)
 
 
+cdef uint64_t _swapped(uint64_t value) noexcept nogil:
+    cdef uint64_t result = 0
+    cdef int k
+    for k in range(8):
+        result = result << 8 | value >> 8 * k & 0xff
+    return result
+
+
 cdef void _move_to_bit(store_t *s) noexcept nogil:
     """A bit offset is signed and reaches beyond the operand."""
     cdef int64_t offset = <int64_t>s.source
     if s.size < 8 and offset >> (8 * s.size - 1) & 1:
-        offset |= <int64_t>~_mask(s.size)
+        offset |= <int64_t>~mask_of(s.size)
     s.source = <uint64_t>offset & (8 * s.size - 1)
     s.address += <uint64_t>((offset - <int64_t>s.source) // 8)
 
@@ -303,7 +347,7 @@ cdef void _understand_string(vcpu_t *v, instruction_t *i, int opcode, int size, 
     cdef hv_env *env = <hv_env *>v.domain.env
     if i.address_32 or (i.repeat and env.regs[RCX] == 0):
         return
-    s.source = env.regs[RAX] & _mask(size)
+    s.source = env.regs[RAX] & mask_of(size)
     if opcode < 0xa8:
         s.source = 0
         if copy_from_guest(v, &s.source, _linear(env, i, env.regs[RSI]), size):
@@ -314,79 +358,26 @@ cdef void _understand_string(vcpu_t *v, instruction_t *i, int opcode, int size, 
 
 # --- execution ----------------------------------------------------------------------------------------------------
 
-cdef uint64_t _sum_flags(uint64_t result, int size) noexcept nogil:
-    """ZF, SF and PF of a result."""
-    cdef uint64_t parity = result & 0xff
-    parity ^= parity >> 4
-    parity ^= parity >> 2
-    parity ^= parity >> 1
-    return ((FLAG_ZF if result & _mask(size) == 0 else 0) | (FLAG_SF if result >> (8 * size - 1) & 1 else 0)
-            | (0 if parity & 1 else FLAG_PF))
-
-
-cdef uint64_t _add(uint64_t a, uint64_t b, uint64_t carry, int size, uint64_t *flags) noexcept nogil:
-    cdef uint64_t result = a + b + carry & _mask(size)
-    cdef uint64_t carries = (a & b) | (a | b) & ~result
-    cdef uint64_t top = 8 * size - 1
-    flags[0] = (_sum_flags(result, size) | (carries >> top & 1) | ((a ^ b ^ result) & FLAG_AF)
-                | (FLAG_OF if ((a ^ result) & (b ^ result)) >> top & 1 else 0))
-    return result
-
-
-cdef uint64_t _subtract(uint64_t a, uint64_t b, uint64_t borrow, int size, uint64_t *flags) noexcept nogil:
-    cdef uint64_t result = a - b - borrow & _mask(size)
-    cdef uint64_t borrows = (~a & b) | (~a | b) & result
-    cdef uint64_t top = 8 * size - 1
-    flags[0] = (_sum_flags(result, size) | (borrows >> top & 1) | ((a ^ b ^ result) & FLAG_AF)
-                | (FLAG_OF if ((a ^ b) & (a ^ result)) >> top & 1 else 0))
-    return result
-
-
-cdef uint64_t _compute(int operation, uint64_t old, uint64_t source, int size, uint64_t *flags) noexcept nogil:
-    """The new word; the flags that change, in place of all condition codes."""
-    cdef uint64_t result, carry = flags[0] & FLAG_CF, bit = <uint64_t>1 << (source & 63)
-    if operation == ADD or operation == EXCHANGE_ADD or operation == ADC:
-        return _add(old, source, carry if operation == ADC else 0, size, flags)
-    if operation == SUB or operation == SBB:
-        return _subtract(old, source, carry if operation == SBB else 0, size, flags)
-    if operation == NEGATE:
-        return _subtract(0, old, 0, size, flags)
-    if operation == INCREMENT or operation == DECREMENT:
-        result = _add(old, 1, 0, size, flags) if operation == INCREMENT else _subtract(old, 1, 0, size, flags)
-        flags[0] = flags[0] & ~<uint64_t>FLAG_CF | carry
-        return result
-    if operation == AND or operation == OR or operation == XOR:
-        result = old & source if operation == AND else old | source if operation == OR else old ^ source
-        flags[0] = _sum_flags(result, size)
-        return result
-    if operation == NOT:
-        return ~old
-    if BIT_SET <= operation <= BIT_COMPLEMENT:
-        flags[0] = flags[0] & ~<uint64_t>FLAG_CF | (FLAG_CF if old & bit else 0)
-        return old | bit if operation == BIT_SET else old & ~bit if operation == BIT_RESET else old ^ bit
-    return source                                   # moves and exchanges
-
-
 cdef bint _perform(vcpu_t *v, instruction_t *i, store_t *s, uint64_t mfn) noexcept nogil:
     cdef domain_t *d = v.domain
     cdef hv_env *env = <hv_env *>d.env
     cdef uint64_t offset = s.address & (PAGE_SIZE - 1), word, old, new, expected = 0
     cdef uint64_t all_flags = get_flags(d), flags = all_flags & FLAGS_CC
     cdef int shift = 8 * (offset & 7)
-    cdef uint64_t mask = _mask(s.size)
+    cdef uint64_t mask = mask_of(s.size)
     cdef bint write = True
     memcpy(&word, frame_pointer(d.machine, mfn) + (offset & ~<uint64_t>7), 8)
     old = word >> shift & mask
     new = s.source
     if s.operation == COMPARE_EXCHANGE:
         expected = env.regs[RAX] & mask
-        _subtract(expected, old, 0, s.size, &flags)
+        subtract(expected, old, 0, s.size, &flags)
         write = expected == old
     elif s.operation == COMPARE_EXCHANGE_8:
         write = (env.regs[RDX] << 32 | <uint32_t>env.regs[RAX]) == old
         flags = flags & ~<uint64_t>FLAG_ZF | (FLAG_ZF if write else 0)
     else:
-        new = _compute(s.operation, old, s.source, s.size, &flags)
+        new = compute(s.operation, old, s.source, s.count, s.size, &flags)
     if write and not write_trapped(d, mfn, offset & ~<uint64_t>7, word & ~(mask << shift) | (new & mask) << shift):
         return False
     if s.operation == EXCHANGE or s.operation == EXCHANGE_ADD:
@@ -395,7 +386,10 @@ cdef bint _perform(vcpu_t *v, instruction_t *i, store_t *s, uint64_t mfn) noexce
         _write_register(env, i, RAX, s.size, old)
     elif s.operation == COMPARE_EXCHANGE_8 and not write:
         env.regs[RAX], env.regs[RDX] = <uint32_t>old, old >> 32
-    if s.operation != STRING or _string_done(env, i, s, all_flags):
+    env.regs[RSP] += <uint64_t><int64_t>s.stack
+    if s.target:
+        env.eip = s.target
+    elif s.operation != STRING or _string_done(env, i, s, all_flags):
         env.eip += i.at
     all_flags = all_flags & ~<uint64_t>(FLAGS_CC | FLAG_RF) | flags
     set_flags(d, all_flags)

@@ -44,10 +44,10 @@ def row(name: str, act: Act, answer: str) -> None:
 
 def answer(p: Puppet, act: Act) -> str:
     try:
-        result = error_name(act(p))
+        result = act(p)
     except Fault as fault:
         return f"#{fault.vector} error {fault.error:#x}"
-    return result if isinstance(result, str) else hex(result)
+    return str(error_name(result)) if result < 0 else hex(result)
 
 
 # --- frames
@@ -295,6 +295,63 @@ for level in (2, 3, 4):
 
     row(f"L{level} that was shown is a page again", ends, "0x0")
 
+# --- stores to a read-only L1 table: the word at rsi was WORD, rcx is OPERAND; the word then, or the fault
+
+WORD, OPERAND = 0x0123_4567_89AB_CDF0, 0x1122_3344_5566_7788
+STORES = {
+    "rolq $5, (%rsi)": ("48c10605", "0x2468acf13579be00"),
+    "rorl $5, 4(%rsi)": ("c14e0405", "0x38091a2b89abcdf0"),
+    "shlq $5, (%rsi)": ("48c12605", "0x2468acf13579be00"),
+    "shrw $3, 4(%rsi)": ("66c16e0403", "0x12308ac89abcdf0"),
+    "sarb $1, 7(%rsi)": ("d07e07", "0x23456789abcdf0"),
+    "shll %cl, 4(%rsi)": ("d36604", "0x2345670089abcdf0"),
+    "shldq $5, %rcx, (%rsi)": ("480fa40e05", "0x2468acf13579be02"),
+    "shrdl $5, %ecx, 4(%rsi)": ("0fac4e0405", "0x40091a2b89abcdf0"),
+    "movq %rcx, %xmm1; movq %xmm1, (%rsi)": ("66480f6ec9660fd60e", "#14 error 0x3"),
+    "movq %rcx, %xmm1; movss %xmm1, 4(%rsi)": ("66480f6ec9f30f114e04", "#14 error 0x3"),
+    "movq %rcx, %xmm1; movsd %xmm1, (%rsi)": ("66480f6ec9f20f110e", "#14 error 0x3"),
+    "movq %rcx, %xmm1; movlps %xmm1, (%rsi)": ("66480f6ec90f130e", "#14 error 0x3"),
+    "movq %rcx, %xmm1; movd %xmm1, 4(%rsi)": ("66480f6ec9660f7e4e04", "#14 error 0x3"),
+    "movq %rcx, %mm1; movq %mm1, (%rsi); emms": ("480f6ec90f7f0e0f77", "#14 error 0x3"),
+    "movnti %rcx, (%rsi)": ("480fc30e", "0x1122334455667788"),
+    "movw %ds, 4(%rsi)": ("8c5e04", "#14 error 0x3"),
+    "stmxcsr 4(%rsi)": ("0fae5e04", "#14 error 0x3"),
+    "mov %rsp, %r11; lea 8(%rsi), %rsp; push %rcx; mov %r11, %rsp": ("4989e3488d6608514c89dc", "0x1122334455667788"),
+    "mov %rsp, %r11; lea 6(%rsi), %rsp; pushw %cx; mov %r11, %rsp": ("4989e3488d660666514c89dc", "0x123778889abcdf0"),
+    "push %rcx; popq (%rsi)": ("518f06", "0x1122334455667788"),
+    "movups %xmm1, (%rsi)": ("0f110e", "#14 error 0x3"),
+    "movl %ecx, 2(%rsi)": ("894e02", "#14 error 0x3"),
+    "movw %cx, 1(%rsi)": ("66894e01", "#14 error 0x3"),
+    "lock addl %ecx, 4(%rsi)": ("f0014e04", "0x5689bcef89abcdf0"),
+    "xorb %cl, 5(%rsi)": ("304e05", "0x123cd6789abcdf0"),
+    "btsl $3, 4(%rsi)": ("0fba6e0403", "0x123456f89abcdf0"),
+    "lock xaddq %rcx, (%rsi)": ("f0480fc10e", "0x124578abdf124578"),
+    "mov %rsi, %rdi; mov %ecx, %eax; stosl": ("4889f789c8ab", "0x123456755667788"),
+    "notb 6(%rsi)": ("f65606", "0x1dc456789abcdf0"),
+    "negw 6(%rsi)": ("66f75e06", "0xfedd456789abcdf0"),
+}
+
+
+def storing(code: str) -> Act:
+    def act(p: Puppet) -> int:
+        assert p.hypercall("vm_assist", xen.VMASST_CMD_enable, xen.VMASST_TYPE_writable_pagetables) == 0
+        assert p.hypercall("update_va_mapping", p.page(9), WORD, 2) == 0
+        where = (p.table(1, p.page(1)) << 12) + (p.page(9) >> 12 & 511) * 8
+        assert p.map(p.page(6), where >> 12, READ_ONLY) == 0
+        at = p.page(6) + where % PAGE
+        loads = b"\x48\xbe" + struct.pack("<Q", at) + b"\x48\xb9" + struct.pack("<Q", OPERAND)
+        whole = loads + bytes.fromhex(code) + b"\xc3"
+        for i in range(0, len(whole), 8):  # by the guest's own stores: QEMU translates anew
+            p.store(p.page(8) + i, int.from_bytes(whole[i : i + 8], "little"))
+        p.execute(p.page(8))
+        return p.load(at)
+
+    return act
+
+
+for name, (code, word) in STORES.items():
+    row(f"store: {name}", storing(code), word)
+
 # --- superpages
 
 
@@ -361,7 +418,7 @@ for call in ("mmu_update", "mmuext_op"):
         row(f"{call} of {name}", ask, result)
         refusal = "-EFAULT" if where in (NOT_CANONICAL, MACHPHYS) else "-ESRCH"
         row(f"{call} of {name} for nobody", lambda p, f=ask: f(p, who=NOBODY), refusal)
-    rest = hex(0x8765_4321 - (1 << 32))
+    rest = str(0x8765_4321 - (1 << 32))
     row(f"{call}, the rest of nothing", lambda p, f=ask: f(p, where=0, count=PREEMPTED, who=0x1_8765_4321), rest)
     row(f"{call}, an empty rest", lambda p, f=ask: f(p, where=p.arena, count=PREEMPTED), "0x0")
 

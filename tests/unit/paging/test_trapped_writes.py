@@ -66,7 +66,50 @@ def instructions() -> list[tuple[str, int]]:
             bits = (f"mov ${offset}, %rcx; bt{what}{SUFFIXES[size]} {COUNT[size]}, {at}" for what in "src")
             rows += [(instruction, CARRY) for instruction in bits]
     rows += [("mov $2, %ecx; rep stosq", ALL), ("mov $3, %ecx; rep movsb", ALL), ("mov $0, %ecx; rep stosl", ALL)]
+    return rows + shifts() + swaps() + stacks()
+
+
+def shifts() -> list[tuple[str, int]]:
+    """By 1 all flags are defined, else not OF, and not CF of a word that is shifted out; AF never."""
+    rows = []
+    for size, suffix in SUFFIXES.items():
+        start, at = ("movq $0x123450, (%r8); ", "(%r8)") if size == 8 else ("", "4(%r8)")  # bit 0 stays clear
+        for name in ("rol", "ror", "shl", "shr", "sar"):
+            rotates = name[0] == "r"
+            rows += [(f"{start}{name}{suffix} ${count}, {at}", 0xD5 if rotates else 0xC4) for count in (5, 33)]
+            if size < 8:
+                rows += [(f"{name}{suffix} {at}", ALL if rotates else LOGIC)]
+                rows += [(f"{name}{suffix} %cl, {at}", 0xD5 if rotates else 0xC4)]
+        if size > 1:
+            register = {2: "%r9w", 4: "%r9d", 8: "%r9"}[size]
+            rows += [(f"{start}{name}{suffix} $5, {register}, {at}", 0xC5) for name in ("shld", "shrd")]
+            rows += [(f"{start}mov $5, %ecx; {name}{suffix} %cl, {register}, {at}", 0xC5) for name in ("shld", "shrd")]
     return rows
+
+
+def swaps() -> list[tuple[str, int]]:
+    return [("movbe %ecx, 4(%r8)", ALL), ("movbe %cx, 6(%r8)", ALL), ("mov $0x12345678, %ecx; movbe %rcx, (%r8)", ALL)]
+
+
+AWAY = "lea 7b(%rip), %rdx; sub %rdx, (%rsp)"  # the two copies of a call lie at two addresses
+
+
+def stacks() -> list[tuple[str, int]]:
+    """With the stack in the page; how far it has moved is compared too, in rdi."""
+    rows = []
+    for top, push in (
+        (8, "push %rcx"),
+        (8, "push $0x1234"),
+        (8, "push $-2"),
+        (6, "pushw %cx"),
+        (6, "pushw $0x1234"),
+        (8, "clc; pushf"),
+        (8, "push 8(%r8)"),
+        (8, f".balign 2; nop; call 7f; 7: {AWAY}"),  # the address behind the call is even
+        (8, f"lea 7f(%rip), %rdx; .balign 2; call *%rdx; 7: {AWAY}"),
+    ):
+        rows.append(f"mov %rsp, %r11; lea {top}(%r8), %rsp; {push}; mov %rsp, %rdi; mov %r11, %rsp; mov $0, %edx")
+    return [(row, ALL) for row in [*rows, "push %rcx; popq (%r8)", "pushw %cx; popw 6(%r8)"]]
 
 
 PROLOGUE = """
