@@ -14,7 +14,7 @@ from hv.engine.hypercall cimport on_syscall
 from hv.engine.traps cimport deliver_events, reload_segments
 from hv.engine.unicorn cimport *
 from hv.fastpath.domain cimport crash
-from hv.fastpath.now cimport host_ns, ticks
+from hv.fastpath.now cimport hold_time, host_ns, let_time_go_on, ticks
 from hv.fastpath.scheduler cimport in_its_turn, next_vcpu, turn_ticks
 from hv.fastpath.state cimport *
 
@@ -30,6 +30,11 @@ cdef uint64_t _tsc(vcpu_t *v) noexcept nogil:
 
 
 cdef void run_guests(machine_t *m) noexcept nogil:
+    _run(m)
+    let_time_go_on(m)
+
+
+cdef void _run(machine_t *m) noexcept nogil:
     cdef vcpu_t *v
     cdef bint fresh, another
     while m.stop == STOP_NONE or m.stop == STOP_RESCHEDULE:
@@ -37,6 +42,7 @@ cdef void run_guests(machine_t *m) noexcept nogil:
         if another:
             m.in_slice = 0
         m.stop = STOP_NONE
+        hold_time(m)
         fire_timers(m)
         if m.stop:                              # a watchdog has ended its domain
             return
@@ -88,6 +94,7 @@ cdef void _resume(machine_t *m, vcpu_t *v, bint fresh) noexcept nogil:
         deliver_events(v)
     if d.need_flush:
         flush_wanted(d)
+    let_time_go_on(m)
     if not m.stop:
         rc = enter(d)
         if rc and not d.dying:

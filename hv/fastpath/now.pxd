@@ -13,5 +13,7 @@ cdef extern from * nogil:
 
 cdef int64_t host_ns() noexcept nogil
 cdef uint64_t ticks(machine_t *m) noexcept nogil
+cdef void hold_time(machine_t *m) noexcept nogil
+cdef void let_time_go_on(machine_t *m) noexcept nogil
 cdef uint64_t system_time(machine_t *m) noexcept nogil
 cdef uint64_t ticks_of(uint64_t ns) noexcept nogil

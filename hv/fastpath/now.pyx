@@ -19,10 +19,24 @@ cdef int64_t host_ns() noexcept nogil:
     return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
 
 
+cdef uint64_t _host_ticks(machine_t *m) noexcept nogil:
+    return <uint64_t>(host_ns() - m.host_offset) * TICKS_PER_NS
+
+
 cdef uint64_t ticks(machine_t *m) noexcept nogil:
     if m.mode == CLOCK_HOST:
-        return <uint64_t>(host_ns() - m.host_offset) * TICKS_PER_NS
+        return m.held_at if m.held_at else _host_ticks(m)
     return charged(m)
+
+
+cdef void hold_time(machine_t *m) noexcept nogil:
+    """While hv chooses who runs next, the host's time stands still: a look at its clock costs as much as the choice."""
+    if m.mode == CLOCK_HOST:
+        m.held_at = _host_ticks(m)
+
+
+cdef void let_time_go_on(machine_t *m) noexcept nogil:
+    m.held_at = 0
 
 
 cdef uint64_t system_time(machine_t *m) noexcept nogil:

@@ -501,6 +501,7 @@ ctypedef struct machine_t:
     uint64_t next_timer
     uint64_t wake_at
     int64_t host_offset      # host ns that belong to tick 0
+    uint64_t held_at         # the host clock's ticks while no guest code runs; 0: look at the clock
     int64_t host_poll        # host ns of the next look at the host
     uint8_t running_now      # inside Engine.run
     uint8_t in_slice         # the vCPU at `turn` has not used up its time slice
