@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -72,6 +73,13 @@ def with_settings(words: tuple[str, ...], options: GuestOptions) -> list[tuple[s
     return described
 
 
+def _number(ctx: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    """nan passes every range."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is not a number of seconds", ctx, option)
+    return value
+
+
 OPTIONS = (
     click.option(
         "--memory",
@@ -119,6 +127,7 @@ OPTIONS = (
     click.option(
         "--timeout",
         type=click.FloatRange(min=0, min_open=True),
+        callback=_number,
         metavar="S",
         help="Give up after S host seconds.",
     ),

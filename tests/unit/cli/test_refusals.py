@@ -122,6 +122,7 @@ OPTIONS = {
     "--vcpus many": ("--vcpus", "many"),
     "--clock sun": ("--clock", "sun"),
     "--timeout 0": ("--timeout", "0"),
+    "--timeout nan": ("--timeout", "nan"),
     "--timeout -1": ("--timeout", "-1"),
     "--timeout soon": ("--timeout", "soon"),
     "--until -1": ("--until", "-1"),
