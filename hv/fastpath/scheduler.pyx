@@ -19,7 +19,7 @@ from hv.fastpath.vcpu cimport in_the_queue
 cdef enum:
     SCALE = 12                   # bits: `used` is in ticks * 2**SCALE / weight
     PERIOD_TICKS = 40000000      # of caps: 10 ms
-    CREDIT = 2 * QUANTUM_TICKS // DEFAULT_WEIGHT << SCALE
+    CREDIT = 128000000           # 2 ms at the usual weight, in the units of `used`
 
 
 cdef void charge(machine_t *m) noexcept nogil:
