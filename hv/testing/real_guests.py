@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -179,12 +180,15 @@ def _shell(progress: Progress | None) -> tuple[list[initramfs.Node], str]:
 
 
 def _drivers(root: Path) -> list[initramfs.Node]:
-    """The drivers of Xen's block and network devices, for modprobe."""
+    """The drivers of Xen's block and network devices, for modprobe; busybox takes them only as they are, not packed."""
     nodes = []
     for kernel in sorted(root.glob("lib/modules/*")):
-        there = [driver for driver in DRIVERS if (kernel / "kernel" / driver).is_file()]
-        for driver in there:
-            content = (kernel / "kernel" / driver).read_bytes()
+        there = {}
+        for driver in DRIVERS:
+            for name, unpack in ((driver, bytes), (f"{driver}.xz", lzma.decompress)):
+                if (kernel / "kernel" / name).is_file():
+                    there[driver] = unpack((kernel / "kernel" / name).read_bytes())
+        for driver, content in there.items():
             nodes.append(initramfs.file(f"lib/modules/{kernel.name}/kernel/{driver}", content))
         table = "".join(f"kernel/{driver}:\n" for driver in there)  # none depends on another module
         nodes.append(initramfs.file(f"lib/modules/{kernel.name}/modules.dep", table.encode()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -87,6 +88,18 @@ def test_ramdisk_has_the_drivers_and_a_shell(cache: Path) -> None:
         assert part in content
     assert b"kernel/drivers/net/xen-netfront.ko:\n" in content
     assert b"xen-blkfront.ko:" not in content  # what the package does not have is not named
+
+
+def test_drivers_that_are_packed(cache: Path) -> None:
+    """As newer packages have them; busybox's modprobe takes only plain ones."""
+    dpkg = cache.parent / "tools" / "dpkg"
+    packed = lzma.compress(b"packed netfront").hex()
+    module = f"lib/modules/{VERSION}/kernel/drivers/net/xen-netfront.ko"
+    unpack = f"python3 -c \"open('$3/{module}.xz', 'wb').write(bytes.fromhex('{packed}'))\"\nrm \"$3/{module}\"\n"
+    dpkg.write_text(TOOLS["dpkg"] + unpack)
+    real_guests.fetch(RECIPES["debian-linux"])
+    content = (cache / "debian-linux" / "initramfs.cpio").read_bytes()
+    assert b"packed netfront" in content and b"kernel/drivers/net/xen-netfront.ko:\n" in content
 
 
 def test_a_damaged_file_is_fetched_again(cache: Path, tmp_path: Path) -> None:
