@@ -84,18 +84,24 @@ OPTIONS = (
     click.option(
         "--memory",
         metavar="SIZE",
-        help="Memory of each guest: 64M, 1G, or MiB (default: 64M, or what a fetched guest needs).",
+        help="Memory of each guest: 64M, 1G, or MiB (default: 64M, or what its xl.cfg says or a fetched guest needs).",
     ),
     click.option(
         "--vcpus",
         type=click.IntRange(1, 64),
         metavar="N",
-        help="Virtual CPUs (default: 1, or what a bundled guest is made for).",
+        help="Virtual CPUs (default: 1, or what its xl.cfg says or a bundled guest is made for).",
     ),
     click.option(
-        "--cmdline", metavar="STRING", help="The guest's command line (default: empty, or that of a fetched guest)."
+        "--cmdline",
+        metavar="STRING",
+        help="The guest's command line (default: empty, or that of its xl.cfg or a fetched guest).",
     ),
-    click.option("--ramdisk", metavar="FILE", help="An initial ramdisk: a file or a fetched one."),
+    click.option(
+        "--ramdisk",
+        metavar="FILE",
+        help="An initial ramdisk: a file or a fetched one (default: none, or that of its xl.cfg or a fetched guest).",
+    ),
     click.option("--name", metavar="NAME", help="The domain's name (default: the image's)."),
     click.option(
         "--max-event-channels",
