@@ -214,7 +214,9 @@ def test_steps_are_counted_across_runs(steps: int) -> None:
             domain = machine.create(assemble(COUNTING))
             for portion in portions:
                 machine.engine.set_stepping(True, portion)
-                assert machine.engine.run() == "step"
+                while (reason := machine.engine.run()) == "host":
+                    pass  # the host's 10 ms were over first
+                assert reason == "step"
             return machine.engine.ticks, domain.registers()
 
     assert place([1] * steps) == place([steps])
