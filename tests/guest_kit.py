@@ -79,6 +79,11 @@ def boot(text: str, *, stepping: bool = False, **options: Any) -> tuple[str, int
         return domain.console.output.decode(), domain.exit_code, machine.engine.ticks
 
 
+def device_grants(machine: hv.Machine) -> list[tuple[int, int]]:
+    """(domid, ref) of what backends have mapped, the rings of consoles and of XenStore aside."""
+    return [(domid, ref) for _, domid, ref, _ in machine.domain0.guest.mapped_grants() if ref > 1]
+
+
 def known_bug(reason: str, *, strict: bool = True) -> pytest.MarkDecorator:
     """A row that shows an error of hv: it says what is wrong, and fails once that is repaired: remove the mark then."""
     return pytest.mark.xfail(reason=reason, strict=strict)

@@ -43,6 +43,7 @@ def wrong_counts(machine: hv.Machine) -> list[str]:
         pages = sum(frame[0] == domain.domid and not engine.frame_flags(mfn)[2] for mfn, frame in frames.items())
         if pages != domain.guest.nr_pages:
             wrong.append(f"domain {domain.domid} owns {pages} frames and has {domain.guest.nr_pages}")
+    _mapped_by_hv(machine, counts, types)
     numbers = {domain.domid for domain in live}
     for mfn, (owner, kind, type_count, count, _) in frames.items():
         if owner is not None and owner not in numbers:
@@ -71,6 +72,16 @@ def _own(engine: Engine, mfn: int, kind: str, counts: Counter[int], types: Count
         counts[target] += 1
         if level > 1 or entry & RW:
             types[target] += 1
+
+
+def _mapped_by_hv(machine: hv.Machine, counts: Counter[int], types: Counter[int]) -> None:
+    """Grants that domain 0 has mapped: it has no page tables."""
+    for _, domid, ref, flags in machine.domain0.guest.mapped_grants():
+        for domain in machine.domains:
+            granted = {row[0]: row[5] for row in domain.guest.granted()} if domain.domid == domid else {}
+            if (uses := granted.get(ref)) is not None:
+                counts[uses[1]] += 1
+                types[uses[1]] += not flags & GNTMAP_readonly
 
 
 def _mapped_for_devices(domain: hv.Domain, counts: Counter[int], types: Counter[int]) -> None:

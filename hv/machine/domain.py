@@ -20,7 +20,7 @@ from hv.backends.console import ConsoleBackend
 from hv.builder import pv
 from hv.builder.image import symbol_table
 from hv.core.event_channel import EventChannels
-from hv.core.grant_table import GrantTable
+from hv.core.grant_table import GrantTable, Mapping
 from hv.core.pirq import KINDS, NR_PIRQS, Pirqs
 from hv.core.xenstore.domain_keys import PvDomain, domain_keys
 from hv.errors import ConfigError, HvError
@@ -87,6 +87,7 @@ class Domain:
         self.handle = _handle(config.name)
         self._granted: dict[int, tuple[str, Callable[[], None]]] = {}
         self._host_ports: list[int] = []
+        self._rings: list[Mapping] = []
         self.devices = Devices(self)
         try:
             self.boot()
@@ -284,22 +285,28 @@ class Domain:
 
     def _attach(self, built: pv.Built, store_port: int, console_port: int) -> None:
         """Connect console and store to domain 0's handlers."""
-        host, engine = self.machine.domain0, self.engine
+        host = self.machine.domain0
 
         def notifier(port: int) -> Any:
             return lambda: host.notify(port)
 
-        page = engine.page(built.console_mfn)
+        page = self._ring(GNTTAB_RESERVED_CONSOLE, built.console_mfn)
         backend = ConsoleBackend(page, notifier(console_port), self.console.ring_output)
         self.console.backend = backend
         host.bind(console_port, lambda port: backend.service())
         store, domid = self.machine.store_backend, self.domid
-        self.grants.seed(GNTTAB_RESERVED_CONSOLE, 0, built.console_mfn)
-        self.grants.seed(GNTTAB_RESERVED_XENSTORE, 0, built.store_mfn)
+        page = self._ring(GNTTAB_RESERVED_XENSTORE, built.store_mfn)
         self._write_keys(built)
         self.devices.plug()
-        store.connect(domid, engine.page(built.store_mfn), built.store_mfn, STORE_PORT, notifier(store_port))
+        store.connect(domid, page, built.store_mfn, STORE_PORT, notifier(store_port))
         host.bind(store_port, lambda port: store.service(domid))
+
+    def _ring(self, ref: int, mfn: int) -> memoryview:
+        """A ring, mapped by its grant as xenconsoled and xenstored do: its frame stays as long as it is used."""
+        self.grants.seed(ref, 0, mfn)
+        mapping = self.machine.domain0.grants.map(self.domid, ref)
+        self._rings.append(mapping)
+        return mapping.view
 
     def _write_keys(self, built: pv.Built) -> None:
         kib = self.config.memory >> 10
@@ -435,6 +442,8 @@ class Domain:
         for path in (f"/local/domain/{self.domid}", f"/local/domain/0/backend/console/{self.domid}"):
             machine.forget(path)
         self.console.backend = None
+        while self._rings:
+            self._rings.pop().unmap()
         machine.engine.destroy_domain(self.guest)
 
     def _disconnect(self) -> None:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from guest_kit import ENVIRONMENT, HV, ROOT
+from guest_kit import ENVIRONMENT, HV, ROOT, device_grants
 from linux_devices import ramdisk
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
@@ -212,7 +212,7 @@ def test_a_disk(grub: Path, tmp_path: Path) -> None:
         domain.console.send("halt\r")
         machine.run(timeout=30)
         assert (domain.reason, domain.devices[0].error) == ("powered off", None)
-        assert not machine.domain0.guest.mapped_grants()
+        assert not device_grants(machine)
 
 
 def test_a_disk_twice_alike(grub: Path, tmp_path: Path) -> None:

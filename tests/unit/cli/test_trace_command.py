@@ -17,7 +17,8 @@ def test_the_console_on_stdout_and_the_trace_on_stderr(command: Command) -> None
     lines = errors.splitlines()
     assert lines[0].split() == ["0", "d1", "1", "domain", "created:", "hello"]
     assert any("event_channel_op(cmd=EVTCHNOP_send, arg={port=2}) = 0" in line for line in lines)
-    assert "domain shuts down: SHUTDOWN_poweroff" in lines[-2] and "domain destroyed" in lines[-1]
+    assert "domain shuts down: SHUTDOWN_poweroff" in lines[-4] and "domain destroyed" in lines[-1]
+    assert all("unmapped" in line for line in lines[-3:-1])  # the rings of console and XenStore
     assert command("trace", "hello") == (code, output, errors)
 
 

@@ -563,7 +563,7 @@ def test_attack(name: str, function: Attack, expected: Any) -> None:
         assert a.load(a.page(0)) == SECRET
         assert b.guest.foreign_frames() == c.guest.foreign_frames() == {}
         if "stale_tlb" not in name:  # there c has lost its entry, and with it the way to give back
-            assert [row for party in (a, b, c) for row in party.domain.grants if row.user is not None] == []
+            assert [row for party in (a, b, c) for row in party.domain.grants if row.user] == []
         assert wrong_counts(a.domain.machine) == []
 
 
