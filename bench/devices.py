@@ -81,6 +81,9 @@ def block(clock: str, vmlinuz: Path, busybox: bytes, folder: Path) -> None:
         guest = Linux(machine, vmlinuz, busybox, driver, disks=[f"{image},raw,xvda,rw"]).ready()
         for row, (arguments, size, requests) in BLOCK.items():
             show(row, [timed(guest, f"dd {arguments} 2>&1") for _ in range(RUNS)], size, requests)
+        guest("cd /sys/block/xvda/queue; echo 4 > max_sectors_kb; echo 2 > nomerges")  # no request is larger
+        ahead = [timed(guest, "dd if=/dev/xvda of=/dev/null bs=1M count=32 2>&1") for _ in range(RUNS)]
+        show("read ahead, 4 KiB a request", ahead, 32 * MIB, 32 * MIB // 4096)
 
 
 class Share:
