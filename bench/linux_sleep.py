@@ -2,7 +2,7 @@
 
     python bench/linux_sleep.py [--seconds N] [--rounds N]
 
-In a shell that is idle, from sending the command to its next prompt: with the paced clock the host must wait as long as
+Right after the boot, from sending the command to its next prompt: with the paced clock the host must wait as long as
 the guest (within 1 %), with the virtual clock the time is skipped. Needs what `hv fetch debian-linux` brings.
 """
 
@@ -24,8 +24,6 @@ def measure(clock: str, seconds: int, rounds: int) -> list[tuple[float, float]]:
         console = machine.create("debian-linux").console
         console.expect("# ", timeout=120)
         console.send("stty -echo; export PS1='<''%>'\r")
-        console.expect(PROMPT, timeout=60)
-        console.send("sleep 10\r")  # the guest's clock is behind the host's after the boot, and catches up
         console.expect(PROMPT, timeout=60)
         found = []
         for _ in range(rounds):

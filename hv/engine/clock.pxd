@@ -13,6 +13,7 @@ cdef void block(machine_t *m, uint64_t address, uint32_t size) noexcept nogil
 cdef void forget_watch(vcpu_t *v) noexcept nogil
 cdef void fire_timers(machine_t *m) noexcept nogil
 cdef void look_at_host(machine_t *m) noexcept nogil
+cdef void follow(machine_t *m) noexcept nogil
 cdef bint idle(machine_t *m) noexcept nogil
 cdef void switch_to(machine_t *m, vcpu_t *v) noexcept nogil
 cdef void set_singleshot(vcpu_t *v, uint64_t ns) noexcept nogil

@@ -15,6 +15,7 @@ Behaviour of timers: Xen 4.17, common/sched/core.c. Units: hv/fastpath/now.pyx; 
 from libc.stdint cimport uint32_t, uint64_t
 from xen_abi cimport SHUTDOWN_watchdog, VIRQ_TIMER
 from hv.engine.cpu cimport flush_wanted, leave_now, one_instruction_next, restart_block
+from hv.engine.pacing cimport follow_host
 from hv.engine.traps cimport deliver_events, inject
 from hv.engine.stepping cimport count_step, is_stepped, step_is_over, stop_here, stopped_here
 from hv.engine.unicorn cimport FLAG_RF, HF_INHIBIT_IRQ, hv_env
@@ -284,26 +285,33 @@ cdef void block(machine_t *m, uint64_t address, uint32_t size) noexcept nogil:
         restart_block(d)
 
 
+cdef void _move_to(machine_t *m, uint64_t to) noexcept nogil:
+    """The clock moves on while no vCPU runs."""
+    cdef uint64_t now = ticks(m)
+    if to > now:
+        m.budget.left -= <int64_t>(to - now)
+
+
+cdef void follow(machine_t *m) noexcept nogil:
+    """Paced: no vCPU can run or could meanwhile, so the host's time has passed for the guests, up to the next deadline."""
+    _move_to(m, min(follow_host(m), min(m.next_timer, m.until)))
+
+
 cdef bint idle(machine_t *m) noexcept nogil:
     """No vCPU can run: move on to the next timer, or say why the engine comes back. True to go on."""
-    cdef uint64_t now = ticks(m), to = m.next_timer if m.next_timer < m.until else m.until
-    cdef uint64_t host
+    cdef uint64_t to = m.next_timer if m.next_timer < m.until else m.until
+    if m.mode == CLOCK_PACED:
+        follow(m)
     if to == NEVER:
         m.wake_at = NEVER
         m.stop = STOP_IDLE
         return False
     if m.mode == CLOCK_VIRTUAL:
-        if to > now:
-            m.budget.left -= <int64_t>(to - now)
-    else:
-        host = <uint64_t>(host_ns() - m.host_offset) * TICKS_PER_NS
-        if m.mode == CLOCK_PACED and host > now and to > now:
-            m.budget.left -= <int64_t>((host if host < to else to) - now)
-            now = ticks(m)
-        if now < to:
-            m.wake_at = to
-            m.stop = STOP_WAIT
-            return False
+        _move_to(m, to)
+    elif ticks(m) < to:
+        m.wake_at = to
+        m.stop = STOP_WAIT
+        return False
     if m.next_timer > m.until:
         m.stop = STOP_UNTIL
         return False

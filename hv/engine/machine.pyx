@@ -16,6 +16,7 @@ from hv.engine.domain_end cimport free_domain, free_memory, free_zombies, keep_h
 from hv.engine.guest_records cimport GuestRecords
 from hv.engine.guest_registers cimport env_of
 from hv.engine.hypercall cimport PREEMPTED
+from hv.engine.pacing cimport wait_for
 from hv.engine.run_loop cimport run_guests
 from hv.engine.unicorn cimport *
 from hv.fastpath.grant_table cimport new_table
@@ -322,11 +323,12 @@ cdef class Engine:
         """After "wait": host ns until the next timer; None where none is armed."""
         if self.m.wake_at == NEVER:
             return None
-        return max(0, <int64_t>(self.m.wake_at // TICKS_PER_NS) - (host_ns() - self.m.host_offset))
+        left = <int64_t>(self.m.wake_at // TICKS_PER_NS) - (host_ns() - self.m.host_offset)
+        return max(0, wait_for(left, self.m.behind) if left > 0 else 0)
 
     @property
     def host_age_ns(self):
-        """ns of the host's clock since the machine was made: what system time is, or with the paced clock catches up to."""
+        """ns of the host's clock since the machine was made: what system time is; with the paced clock while all wait."""
         return host_ns() - self.m.host_offset
 
     # --- trace (hv/fastpath/trace.pyx)

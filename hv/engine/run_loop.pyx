@@ -6,7 +6,7 @@ Rules:
 * Nothing in it enters Python.
 """
 from libc.stdint cimport uint64_t
-from hv.engine.clock cimport block, fire_timers, idle, rearm, switch_to
+from hv.engine.clock cimport block, fire_timers, follow, idle, rearm, switch_to
 from hv.engine.cpu cimport enter, flush_wanted, handlers, load_context, save_context
 from hv.engine.cpuid cimport guest_cpuid
 from hv.engine.exceptions cimport on_exception
@@ -43,6 +43,8 @@ cdef void _run(machine_t *m) noexcept nogil:
             m.in_slice = 0
         m.stop = STOP_NONE
         hold_time(m)
+        if m.idle_since:                        # whoever woke a vCPU did it now
+            follow(m)
         fire_timers(m)
         if m.stop:                              # a watchdog has ended its domain
             return
@@ -60,6 +62,7 @@ cdef void _run(machine_t *m) noexcept nogil:
             if idle(m) and host_ns() >= m.host_poll:      # a chain of timers without a guest to run must not stall hv
                 m.stop = STOP_HOST
             continue
+        m.idle_since = 0
         if ticks(m) >= m.until:
             m.stop = STOP_UNTIL
             return

@@ -502,6 +502,8 @@ ctypedef struct machine_t:
     uint64_t wake_at
     int64_t host_offset      # host ns that belong to tick 0
     uint64_t held_at         # the host clock's ticks while no guest code runs; 0: look at the clock
+    int64_t idle_since       # paced clock: host ns when it was moved last while no vCPU can run; 0 where one can
+    int64_t behind           # paced clock: ns that are still to be made up
     int64_t host_poll        # host ns of the next look at the host
     uint8_t running_now      # inside Engine.run
     uint8_t in_slice         # the vCPU at `turn` has not used up its time slice
