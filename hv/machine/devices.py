@@ -141,8 +141,7 @@ class Devices:
             self._close(device)
 
     def _plug(self, device: Device) -> None:
-        machine = self._domain.machine
-        machine.xenbus.plug(device, GuestPeer(machine.domain0, self._domain.domid))
+        self._domain.machine.xenbus.plug(device, GuestPeer(self._domain))
 
 
 def from_config(machine: Machine, config: Config) -> list[Device]:

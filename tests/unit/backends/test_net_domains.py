@@ -18,6 +18,7 @@ from test_packet import ip, tcp
 
 import hv
 from hv.backends.net import Vif
+from hv.machine.peer import LATER_NS, PATIENCE, GuestPeer
 from hv.trace.events import Event, Hypercall, Note, PortEvent
 from hv.trace.sinks import jsonl, text
 
@@ -216,6 +217,36 @@ def test_surprise_removal_and_unplugging(pair: Pair) -> None:
     one.machine.settle()
     assert not one.device.attached and not one.machine.store.exists(one.path)
     assert not device_grants(one.machine)
+
+
+def test_a_guest_without_rest_waits(pair: Pair) -> None:
+    """Many rings are one answer, after LATER_NS; what has been plugged out meanwhile is not asked any more."""
+    one, _ = pair
+    machine, peer, port, answers = one.machine, one.device.peer, one.device._ports[0], []
+    assert isinstance(peer, GuestPeer)
+
+    def handler() -> None:
+        answers.append(machine.now_ns)
+
+    peer._handlers[port] = handler
+    due = machine.now_ns + LATER_NS
+    for _ in range(5):
+        peer._later(port, handler)
+    assert answers == []
+    machine.run(until_ns=due + LATER_NS)
+    assert answers == [due]
+    peer._later(port, handler)
+    one.puppet.domain.devices.remove(one.device, force=True)
+    machine.run(until_ns=machine.now_ns + 2 * LATER_NS)
+    assert answers == [due]
+
+
+def test_when_a_guest_has_no_rest(pair: Pair) -> None:
+    peer = pair[0].device.peer
+    assert isinstance(peer, GuestPeer)
+    for _ in range(2):
+        assert [peer._restless() for _ in range(PATIENCE + 2)] == [False] * PATIENCE + [True] * 2
+        pair[0].machine.run(until_ns=pair[0].machine.now_ns + 1000)  # it is blocked meanwhile
 
 
 def test_a_backend_that_dies_before_anybody_comes() -> None:
