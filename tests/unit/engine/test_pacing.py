@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hv.engine.pacing import made_up, wait_for
+from hv.engine.pacing import left_out, made_up, wait_for
 
 SECOND = 10**9
 TIMES = st.integers(0, 1 << 50)
@@ -30,3 +30,8 @@ def test_a_minute_after_a_boot() -> None:
     assert wait_for(60 * SECOND, 3 * SECOND) == 60 * SECOND - 60 * SECOND // 201
     assert wait_for(60 * SECOND, SECOND // 100) == 60 * SECOND - SECOND // 100
     assert wait_for(60 * SECOND, 0) == 60 * SECOND
+
+
+@given(LAGS)
+def test_ten_milliseconds_are_made_up_at_once(behind: int) -> None:
+    assert left_out(behind) == (behind if abs(behind) > SECOND // 100 else 0)
