@@ -256,6 +256,12 @@ cdef class Engine:
         if not self.m.stop:
             self.m.stop = STOP_PYTHON
 
+    def come_back_by(self, uint64_t ns):
+        """A handler wants `run` to come back at that time at the latest; nothing happens outside of a run."""
+        if self.m.running_now and ns < self.m.until // TICKS_PER_NS:
+            self.m.until = ns * TICKS_PER_NS
+            rearm(&self.m)
+
     def set_stepping(self, bint on, steps=None):
         """Run block by block of one instruction; after `steps` of them, of whatever vCPU, `run` returns "step"."""
         self.m.stepping = on

@@ -251,6 +251,7 @@ class Machine:
         This is how simulated hardware acts: it may raise interrupts, and ask for its next moment.
         """
         heapq.heappush(self._agenda, (time_ns, next(self._agenda_order), action))
+        self.engine.come_back_by(max(time_ns, 0))
 
     def raise_pirq(self, domain: Domain, pirq: int) -> None:
         """A physical interrupt that `domain.grant_pirq` gave to it: an edge, or the level line goes up."""

@@ -267,3 +267,18 @@ def test_at() -> None:
         machine.at(0, lambda: note("a"))
         assert machine.run(timeout=10) == "idle"
         assert seen == [("a", 0), ("b", 2 * MS), ("c", 2 * MS), ("d", 3 * MS)]
+
+
+def test_a_handler_asks_for_a_moment_while_a_guest_runs() -> None:
+    """It comes at its time, though the guest does not enter hv again."""
+    with hv.Machine() as machine:
+        domain = machine.create(assemble('main: print "now"\n1: jmp 1b'))
+        seen: list[int] = []
+
+        def ask(data: bytes) -> None:
+            at = machine.now_ns + 2000
+            machine.at(at, lambda: seen.append(machine.now_ns - at))
+
+        domain.console.listeners.append(ask)
+        assert machine.run(until_ns=MS, timeout=10) == "until"
+        assert seen and all(0 <= late < 10 for late in seen)
