@@ -154,7 +154,8 @@ cdef int64_t _cold(vcpu_t *v, uint64_t number, uint64_t *args) noexcept nogil:
     with gil:
         domain = <object>v.domain.python
         try:
-            return domain.dispatch(v.id, number, args[0], args[1], args[2], args[3], args[4], args[5])
+            result = domain.dispatch(v.id, number, args[0], args[1], args[2], args[3], args[4], args[5])
+            return <int64_t><uint64_t>(result & 0xffffffffffffffff)     # rax has 64 bits, whatever a guest made of it
         except BaseException as error:
             domain.engine.raised(error)
             return -XEN_EFAULT
