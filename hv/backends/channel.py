@@ -106,6 +106,7 @@ class Channel(ConsoleDevice):
         self._end = client.detach()
         self._begin()
         self._flush()
+        self._read()  # what it sent at once is there before the guest goes on
 
     def _read(self) -> None:
         try:

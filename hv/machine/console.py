@@ -100,11 +100,15 @@ class Console:
         A str or bytes pattern is literal. Timeout after `timeout` host seconds; DomainEnded if it can never come.
         """
         compiled = _compile(pattern)
+        overlap = None if isinstance(pattern, re.Pattern) else max(len(compiled.pattern), 1) - 1
         found: re.Match[bytes] | None = None
+        start = self._consumed
 
         def satisfied() -> bool:
-            nonlocal found
-            found = compiled.search(self._output, self._consumed)
+            nonlocal found, start
+            found = compiled.search(self._output, start)
+            if found is None and overlap is not None:  # what was searched is not searched again: a guest can say much
+                start = max(start, len(self._output) - overlap)
             return found is not None
 
         if not satisfied():

@@ -46,6 +46,7 @@ def test_channels(linux_cloud: Path, busybox: bytes, tmp_path: Path) -> None:
         sh("(stty raw -echo; read -r line; echo shell got $line) < /dev/hvc2 > /dev/hvc2 &")
         sh("sleep 1")
         with socket.socket(socket.AF_UNIX) as agent:
+            agent.settimeout(20)
             agent.connect(str(path))
             agent.send(b"a message\n")
             sh("sleep 1")
