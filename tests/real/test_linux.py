@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 import hv
+from hv.abi import sched
 from hv.builder import initramfs
+from hv.machine.domain import BOOT_EPOCH
 
 MOUNTS = """#!/bin/sh
 /bin/busybox mkdir -p /proc /sys /tmp /sbin
@@ -77,9 +79,11 @@ class Shell:
 
     def __call__(self, command: str) -> str:
         """What a command prints, messages of the kernel left out."""
-        self.domain.console.send(command + "\r")
-        found = self.domain.console.expect(re.compile(rb"(?s)(.*?)<%>"), timeout=60)
-        lines = found[1].decode().replace("\r", "").splitlines()
+        console = self.domain.console
+        begin = len(console.output)
+        console.send(command + "\r")
+        found = console.expect("<%>", timeout=60)
+        lines = console.output[begin : found.start()].decode().replace("\r", "").splitlines()
         return "\n".join(line for line in lines if not re.match(r"\[ *\d+\.\d+\] ", line))
 
     def until(self, command: str, expected: str) -> None:
@@ -105,6 +109,27 @@ def computes(sh: Shell, busybox: bytes, vcpus: int) -> None:
     assert sh("cat /sys/devices/system/clocksource/clocksource0/current_clocksource") == "xen"
 
 
+def time_is_right(sh: Shell) -> None:
+    """The wall clock is hv's, and hours later still: the TSC and system time are one clock."""
+    for hours in (0, 5):
+        sh(f"sleep {hours}h")
+        now = float(sh("cut -d' ' -f1 /proc/uptime"))
+        assert sh("date -u +%s") == str(BOOT_EPOCH + sh.machine.now_ns // 10**9)
+        assert abs(now - sh.machine.now_ns / 1e9) < 2  # Linux counts from its own start
+    assert "clocksource: timekeeping watchdog" not in sh("dmesg")
+
+
+def nothing_is_lost_on_the_console(sh: Shell) -> None:
+    """A megabyte out and a hundred kilobytes in, byte for byte."""
+    sh("yes 0123456789abcde | head -c 1048576 > /tmp/big")
+    assert sh("cat /tmp/big").replace("\n", "") == "0123456789abcde" * 65536
+    lines = "".join(f"line {i:07}\n" for i in range(8000))
+    sh.domain.console.send("sha256sum\r" + lines.replace("\n", "\r") + "\x04")
+    found = sh.domain.console.expect(re.compile(rb"([0-9a-f]{64})  -"), timeout=60)
+    assert found[1].decode() == hashlib.sha256(lines.encode()).hexdigest()
+    sh.domain.console.expect("<%>", timeout=60)
+
+
 def test_one_vcpu(linux_cloud: Path, busybox: bytes) -> None:
     """Computing, time, memory by the balloon, suspend and resume, SysRq, and an orderly end."""
     with shell(linux_cloud, busybox, cmdline="console=hvc0") as sh:
@@ -114,6 +139,8 @@ def test_one_vcpu(linux_cloud: Path, busybox: bytes) -> None:
         before = machine.now_ns
         assert int(sh("a=$(date +%s); sleep 60; echo $(($(date +%s) - a))")) == 60
         assert 60 <= (machine.now_ns - before) / 1e9 < 60.1
+        time_is_right(sh)
+        nothing_is_lost_on_the_console(sh)
 
         total = "awk '/MemTotal/ { print int($2 / 1024 / 20) }' /proc/meminfo"
         usual = int(sh(total))
@@ -142,6 +169,25 @@ def test_one_vcpu(linux_cloud: Path, busybox: bytes) -> None:
         assert (sh.domain.reason, sh.domain.exit_code) == ("powered off", 0)
 
 
+def waits_for_spinlocks(sh: Shell) -> None:
+    """A vCPU that waits for one whose holder has lost the processor polls (SCHEDOP_poll), and the holder kicks it."""
+    polled: set[int] = set()
+
+    def see(call: Any) -> None:
+        if call.registers[0] == sched.SCHEDOP_poll:
+            (port,) = (int.from_bytes(piece.data, "little") for piece in call.memory if piece.nested)
+            polled.add(port)
+
+    watching = sh.machine.trace.subscribe(see, filter="sched_op")
+    write = "dd if=/dev/zero of=/tmp/file$i bs=4k count=600 2> /dev/null; rm /tmp/file$i"
+    sh(f"for i in 1 2 3 4 5 6 7 8; do (while [ ! -e /tmp/stop ]; do {write}; done) & done")
+    assert sh.machine.run_until(lambda: len(polled) >= 2, timeout=60) == "satisfied"
+    watching.close()
+    sh("> /tmp/stop; wait")
+    kicks = [sh.domain.guest.port_events(port)[3] for port in polled]
+    assert all(kicks), (polled, kicks)
+
+
 def test_four_vcpus(linux_cloud: Path, busybox: bytes) -> None:
     """All online, interrupts between them, one that is taken away and comes back, steal time; then a reboot."""
     with shell(linux_cloud, busybox, vcpus=4) as sh:
@@ -161,6 +207,8 @@ def test_four_vcpus(linux_cloud: Path, busybox: bytes) -> None:
         used, stolen = (int(n) - old for n, old in zip(sh(times).split(), before, strict=True))
         assert 40 <= used <= 70 and 2.5 <= stolen / used <= 3.5, (used, stolen)  # hundredths of a second
         sh("kill $busy; wait")
+
+        waits_for_spinlocks(sh)
 
         sh.domain.toolstack.set_vcpus(3)
         sh.until(online, "0-2")
