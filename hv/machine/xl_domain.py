@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from hv.errors import ConfigError
+from hv.errors import ConfigError, ImageError
 from hv.machine import xl_cfg, xl_devices, xl_disk
 from hv.machine.xl_cfg import Setting, Value
 from hv.machine.xl_disk import Warn
@@ -170,7 +170,8 @@ Row = Callable[[_Reader, str, dict[str, Any]], None]
 
 def _type(reader: _Reader, name: str, options: dict[str, Any]) -> None:
     if reader.text(name) not in ("pv", "generic", "linux"):
-        raise reader.fail(name, f"{name} = {reader.text(name)!r} is not possible: hv runs PV guests, type = \"pv\"")
+        why = reader.fail(name, f'{name} = {reader.text(name)!r} is not possible: hv runs PV guests, type = "pv"')
+        raise ImageError(str(why))  # nothing is wrong with the file: `hv test` goes on with the next
 
 
 def _kernel(reader: _Reader, name: str, options: dict[str, Any]) -> None:
@@ -221,7 +222,7 @@ def _read_later(reader: _Reader, name: str, options: dict[str, Any]) -> None:
 
 def _bootloader(reader: _Reader, name: str, options: dict[str, Any]) -> None:
     raise reader.fail(
-        name, "bootloader is not run: name the kernel, or let GRUB for Xen load it (kernel = \"grub-x86_64-xen.bin\")"
+        name, 'bootloader is not run: name the kernel, or let GRUB for Xen load it (kernel = "grub-x86_64-xen.bin")'
     )
 
 

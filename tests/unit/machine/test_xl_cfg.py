@@ -14,7 +14,7 @@ GOOD: dict[str, dict[str, object]] = {
     "": {},
     "\n\n;;\n": {},
     "a = 1": {"a": "1"},
-    'a="1"\nb=\'two\'': {"a": "1", "b": "two"},
+    "a=\"1\"\nb='two'": {"a": "1", "b": "two"},
     "a=1;b=0x10": {"a": "1", "b": "0x10"},
     "a.b_c9 = 'x' # why\n": {"a.b_c9": "x"},
     "a = ''  # only a comment = 'no'": {"a": ""},
@@ -35,7 +35,7 @@ BAD = {
     "a": "f.cfg:1: = is missing before the line's end",
     "a = ": "f.cfg:1: a value (a string in quotes, a number or a list) is missing before the line's end",
     "\na = b": "f.cfg:2: a value (a string in quotes, a number or a list) is missing before 'b'",
-    "a = 'x": "f.cfg:1: \"'x\" is not xl.cfg syntax",
+    "a = 'x": 'f.cfg:1: "\'x" is not xl.cfg syntax',
     "a = 'x' 'y'": "f.cfg:1: the line's end or ; is missing before 'y'",
     "1 = 2": "f.cfg:1: a setting's name is missing before '1'",
     "a = [ 'x' 'y' ]": "f.cfg:1: ] or , is missing before 'y'",
@@ -107,7 +107,6 @@ OPTIONS: dict[str, dict[str, object]] = {
     "name='x'\nname+='y'": {"name": "xy"},
 }
 REFUSED = {
-    "type='hvm'": "type = 'hvm' is not possible: hv runs PV guests",
     "vcpus=0": "vcpus = 0 is not possible: choose 1 to 64",
     "vcpus='two'": "vcpus = 'two' is not a number",
     "memory=[1]": "memory is a list",
@@ -135,6 +134,11 @@ def test_refused_settings(text: str) -> None:
     with pytest.raises(hv.ConfigError, match=r"f\.cfg:2: ") as error:
         xl_domain.read(f"kernel='k'\n{text}\n".encode(), "f.cfg")
     assert REFUSED[text] in str(error.value)
+
+
+def test_a_file_of_another_kind_of_guest_is_an_image_that_cannot_be_loaded() -> None:
+    with pytest.raises(hv.ImageError, match=r"f\.cfg:2: type = 'hvm' is not possible: hv runs PV guests"):
+        xl_domain.read(b"kernel='k'\ntype='hvm'\n", "f.cfg")
 
 
 def test_settings_behind_a_file() -> None:
