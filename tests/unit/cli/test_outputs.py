@@ -68,8 +68,11 @@ def test_core_in_the_place_of_a_pipe(tmp_path: Path) -> None:
     """What could not be written is removed only where it is a file: root could lose a device."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with subprocess.Popen(["head", "-c", "1", str(pipe)], stdout=subprocess.DEVNULL):
-        done = hv(f"run crash --core {pipe}")
+    with subprocess.Popen(["head", "-c", "1", str(pipe)], stdout=subprocess.DEVNULL) as reader:
+        try:
+            done = hv(f"run crash --core {pipe}")
+        finally:
+            reader.kill()  # it waits for ever for a writer that has failed
     assert done.returncode == 6
     assert "the core could not be written: Broken pipe" in done.stderr
     assert stat.S_ISFIFO(pipe.stat().st_mode)
