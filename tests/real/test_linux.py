@@ -253,6 +253,24 @@ def test_panic(linux_cloud: Path, busybox: bytes) -> None:
         assert "last lines of the console:" in report and "Kernel Offset: disabled" in report
 
 
+def test_after_an_end(linux_cloud: Path, busybox: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """on_crash with a core and another boot, on_reboot and on_poweroff against the usual."""
+    monkeypatch.chdir(tmp_path)
+    actions = {"crash": "coredump-restart", "reboot": "destroy", "poweroff": "preserve"}
+    for command, reason in (("reboot -f", "rebooted"), ("poweroff -f", "powered off")):
+        with shell(linux_cloud, busybox, name="web", actions=actions, vcpus=2) as sh:
+            if command == "reboot -f":
+                sh("sleep 100 & kept=17")
+                sh.domain.toolstack.sysrq("c")
+                sh.domain.console.expect("<%>", timeout=90)
+                assert sh.domain.reboots == 1 and (tmp_path / "web.core").read_bytes()[:4] == b"\x7fELF"
+                assert sh("echo ${kept:-nothing}; nproc") == "nothing\n2"
+            sh.domain.console.send(command + "\r")
+            assert sh.machine.run(timeout=60) == "ended"
+            assert (sh.domain.reason, sh.domain.exit_code) == (reason, 0)
+            assert sh.domain.preserved == (command == "poweroff -f")
+
+
 def work(kernel: Path, busybox: bytes) -> tuple[bytes, int, dict[int, int], str]:
     """One run of the script: console, clock, hypercalls by number, and a digest of the whole trace."""
     with hv.Machine() as machine:
