@@ -96,14 +96,17 @@ class Session:
 
     # --- running
 
+    def time_left(self) -> float | None:
+        """The host's seconds that are left for all runs; None without a limit."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
     def run(self, until_ns: int | None = None) -> Stop:
         """Let the guests run until something stops them, or a time of the machine's clock."""
         self.interrupted = False
         limits = [limit for limit in (until_ns, self._until_ns) if limit is not None]
-        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
         def go() -> str:
-            return self.machine.run_until(lambda: self.interrupted, left, min(limits, default=None))
+            return self.machine.run_until(lambda: self.interrupted, self.time_left(), min(limits, default=None))
 
         self.outcome = self.keyboard(go)
         stopped = self.machine.stopped

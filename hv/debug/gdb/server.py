@@ -10,21 +10,20 @@ Rules:
 
 from __future__ import annotations
 
-import os
 import re
 import select
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from hv.backends import socket_file
 from hv.debug.gdb.packets import INTERRUPT, Receiver, packet
-from hv.debug.gdb.requests import OK, WATCHES, Requests
+from hv.debug.gdb.requests import EINVAL, OK, WATCHES, Requests
 from hv.debug.session import Session
 from hv.errors import ConfigError
 from hv.machine import core_file
-from hv.machine.stops import AccessHit, AddressHit, Crashed, Outcome, Stop, Stopped
+from hv.machine.stops import AccessHit, AddressHit, Crashed, Outcome, Stepped, Stop, Stopped
 
 if TYPE_CHECKING:
     from hv.machine.domain import Domain
@@ -40,35 +39,40 @@ REMEDY = "write PORT, HOST:PORT or the PATH of a Unix socket, such as 1234 or ./
 def listening(place: str) -> Iterator[tuple[socket.socket, str]]:
     """A listening socket and its place in gdb's words, for [HOST:]PORT, QEMU's tcp:[HOST]:PORT, or the path of a Unix
     socket (with a /)."""
-    made = _listen(place)
-    name = made.getsockname()
+    if "/" in place:
+        with _at_path(place) as made:
+            yield made, place
+    else:
+        with _at_port(place) as made:
+            host, port = made.getsockname()
+            yield made, f"{host}:{port}"
+
+
+@contextmanager
+def _at_path(place: str) -> Iterator[socket.socket]:
     try:
-        yield made, name if isinstance(name, str) else f"{name[0]}:{name[1]}"
+        made, identity = socket_file.listen(place)
+    except ConfigError as error:
+        raise _unusable(place, error) from None
+    try:
+        yield made
     finally:
         made.close()
-        if isinstance(name, str):
-            os.unlink(name)
+        socket_file.remove(place, identity)
 
 
-def _listen(place: str) -> socket.socket:
-    if "/" in place:
-        return _listen_at(socket.AF_UNIX, place, place)
+def _at_port(place: str) -> socket.socket:
     host, _, port = place.removeprefix("tcp:").rpartition(":")
     if not port.isdecimal() or int(port) > 0xFFFF:
         raise ConfigError(f"{place!r} is no place for gdb: {REMEDY}")
-    return _listen_at(socket.AF_INET, (host or LOOPBACK, int(port)), place)
-
-
-def _listen_at(family: socket.AddressFamily, address: str | tuple[str, int], place: str) -> socket.socket:
-    made = socket.socket(family)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
-        made.listen(1)
+        return socket.create_server((host or LOOPBACK, int(port)), backlog=1)
     except OSError as error:
-        made.close()
-        raise ConfigError(f"{place}: gdb cannot be waited for there: {error.strerror or error}") from None
-    return made
+        raise _unusable(place, error.strerror or error) from None
+
+
+def _unusable(place: str, why: object) -> ConfigError:
+    return ConfigError(f"{place}: gdb cannot be waited for there: {why}")
 
 
 class Newcomer:
@@ -107,11 +111,10 @@ class Connection:
     def fileno(self) -> int:
         return self._stream.fileno()
 
-    def next(self, deadline: float | None) -> bytes | None:
+    def next(self, time_left: Callable[[], float | None]) -> bytes | None:
         """The next packet; None where gdb has gone, or the time is over."""
         while not self._waiting and not self.gone:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([self._stream], [], [], left)[0]:
+            if not select.select([self._stream], [], [], time_left())[0]:
                 return None
             self._receive()
         return self._waiting.pop(0) if self._waiting else None
@@ -162,7 +165,6 @@ class Server:
         self._session = Session(machine, lambda line, style: said.append(line), timeout=timeout, until_ns=until_ns)
         self._session.select(domain, 0)
         self._requests = Requests(self._session, said)
-        self._deadline = None if timeout is None else time.monotonic() + timeout
         self._stop = b"T%02xthread:1;" % SIGTRAP
 
     def serve(self) -> str:
@@ -179,8 +181,7 @@ class Server:
                 return outcome
 
     def _accept(self) -> Connection | None:
-        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-        if not select.select([self._listener], [], [], left)[0]:
+        if not select.select([self._listener], [], [], self._session.time_left())[0]:
             return None
         stream, _ = self._listener.accept()
         if stream.family != socket.AF_UNIX:
@@ -209,7 +210,7 @@ class Server:
     def _attached(self, connection: Connection) -> str | None:
         """Until gdb goes: None; or the run is over: how."""
         while True:
-            request = connection.next(self._deadline)
+            request = connection.next(self._session.time_left)
             if request is None:
                 return None if connection.gone else "timeout"
             if request == b"D" or request.startswith(b"D;"):
@@ -247,7 +248,7 @@ class Server:
         """Let the guests run, and tell gdb why they stand; how the run ended, if it has."""
         session = self._session
         if thread is not None and not self._requests.look_at(thread):
-            connection.send(b"E16")
+            connection.send(EINVAL)
             return None
         self._machine.inputs.append(connection)
         try:
@@ -266,8 +267,7 @@ class Server:
         if domain.ended:
             self._console(connection, f"{domain.name} {domain.reason}")
             connection.send(b"W%02x" % (domain.exit_code or 0))
-            ended = self._session.outcome == "ended"
-            return "ended" if ended else None
+            return "ended" if self._session.outcome == "ended" else None  # others may go on
         if isinstance(stop, Stopped):
             self._session.select(domain, stop.vcpu)
             self._stop = self._reason(connection, stop)
@@ -294,7 +294,7 @@ class Server:
                 return self._told(stop.vcpu, SIGTRAP) + b"%b:%x;" % (WATCHES[kind][1], stop.address)
             if kind is not None:
                 return self._told(stop.vcpu, SIGTRAP) + (b"hwbreak:;" if kind else b"swbreak:;")
-        if stop.text != "stepped":
+        if not isinstance(stop, Stepped):
             self._console(connection, stop.text)  # a breakpoint of `monitor break`
         return self._told(stop.vcpu, SIGTRAP)
 

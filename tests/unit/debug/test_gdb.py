@@ -343,6 +343,18 @@ def test_a_place_that_is_taken_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_path_is_for_the_owner_and_a_socket_of_the_past_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "gdb"
+    with socket.socket(socket.AF_UNIX) as past:
+        past.bind(str(path))
+    with listening(str(path)):
+        assert path.stat().st_mode & 0o777 == 0o600
+    path.write_text("a file")
+    with pytest.raises(hv.HvError, match="is no socket: remove it"), listening(str(path)):
+        pass
+    assert path.read_text() == "a file"
+
+
 # --- gdb itself
 
 
