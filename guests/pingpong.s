@@ -28,11 +28,7 @@ main:
         hypercall event_channel_op, $EVTCHNOP_bind_ipi, $ipi1
         hypercall event_channel_op, $EVTCHNOP_unmask, $port0
         hypercall event_channel_op, $EVTCHNOP_unmask, $port1
-        mov     start_info, %rdi                # the new vCPU uses the same page table
-        mov     start_info_pt_base(%rdi), %rdi
-        call    virt_to_mfn
-        shl     $12, %rax
-        mov     %rax, context + vcpu_guest_context_ctrlreg + 3 * 8
+        same_page_table context
         hypercall vcpu_op, $VCPUOP_initialise, $1, $context
         hypercall vcpu_op, $VCPUOP_up, $1
         hypercall event_channel_op, $EVTCHNOP_send, $port1      # the first stroke

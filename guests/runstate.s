@@ -88,11 +88,7 @@ main:
         cmp     poll + sched_poll_timeout, %rax
         print_if ae
 
-        mov     start_info, %rdi
-        mov     start_info_pt_base(%rdi), %rdi
-        call    virt_to_mfn
-        shl     $12, %rax
-        mov     %rax, context + vcpu_guest_context_ctrlreg + 3 * 8
+        same_page_table context
         hypercall vcpu_op, $VCPUOP_initialise, $1, $context
         get     0
         mov     info + vcpu_runstate_info_time + RUNSTATE_runnable * 8, %rbx

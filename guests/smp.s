@@ -40,11 +40,7 @@ main:
         hypercall vcpu_op, $VCPUOP_up, $1
         print_dec %rax
         println
-        mov     start_info, %rdi                # the new vCPU uses the same page table
-        mov     start_info_pt_base(%rdi), %rdi
-        call    virt_to_mfn
-        shl     $12, %rax
-        mov     %rax, context + vcpu_guest_context_ctrlreg + 3 * 8
+        same_page_table context
         print   "initialise: "
         hypercall vcpu_op, $VCPUOP_initialise, $1, $context
         print_dec %rax

@@ -27,11 +27,7 @@
 
 main:
         call    map_shared_info
-        mov     start_info, %rdi                # all use the same page table
-        mov     start_info_pt_base(%rdi), %rdi
-        call    virt_to_mfn
-        shl     $12, %rax
-        mov     %rax, context + vcpu_guest_context_ctrlreg + 3 * 8
+        same_page_table context
         mov     $infos, %rdi
         call    virt_to_mfn
         mov     %rax, register + vcpu_register_vcpu_info_mfn

@@ -33,11 +33,7 @@ SPINNING = """
         use_shared_info
         .set    COUNT, 3
 main:   call    map_shared_info
-        mov     start_info, %rdi
-        mov     start_info_pt_base(%rdi), %rdi
-        call    virt_to_mfn
-        shl     $12, %rax
-        mov     %rax, context + vcpu_guest_context_ctrlreg + 3 * 8
+        same_page_table context
         mov     $1, %ebx
         hypercall vcpu_op, $VCPUOP_stop_periodic_timer, $0
 1:      mov     %rbx, context + vcpu_guest_context_user_regs + cpu_user_regs_rbx

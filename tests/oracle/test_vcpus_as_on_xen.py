@@ -73,11 +73,7 @@ ASKING = """
 main:   call    map_shared_info
         hypercall event_channel_op, $EVTCHNOP_bind_virq, $timer
         hypercall event_channel_op, $EVTCHNOP_bind_ipi, $ipi
-        mov     start_info, %rdi
-        mov     start_info_pt_base(%rdi), %rdi
-        call    virt_to_mfn
-        shl     $12, %rax
-        mov     %rax, context + vcpu_guest_context_ctrlreg + 3 * 8
+        same_page_table context
 
         now     %r12, 300
         poll    1, %r12

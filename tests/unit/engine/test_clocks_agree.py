@@ -23,11 +23,7 @@ WATCHING = """
         .set    ENTRIES, 60
         .set    ENTRY, 144
 main:   call    map_shared_info
-        mov     start_info, %rdi
-        mov     start_info_pt_base(%rdi), %rdi
-        call    virt_to_mfn
-        shl     $12, %rax
-        mov     %rax, context + vcpu_guest_context_ctrlreg + 3 * 8
+        same_page_table context
         mov     $1, %ebx
 1:      mov     %rbx, context + vcpu_guest_context_user_regs + cpu_user_regs_rbx
         hypercall vcpu_op, $VCPUOP_initialise, %rbx, $context
