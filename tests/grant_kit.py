@@ -20,6 +20,22 @@ HOST, DEVICE, RO, PTE = abi.GNTMAP_host_map, abi.GNTMAP_device_map, abi.GNTMAP_r
 NAMES = {value: name for name, value in vars(abi).items() if name.startswith("GNTST_")}
 ENTRY = {1: "<HHI", 2: "<HH4xQ"}
 
+# The beginning of a guest that maps its own page: grant 8, and `map` is for it.
+GRANTED_TO_ITSELF = """
+        .include "grants.inc"
+        use_shared_info
+        use_grants
+main:   call    map_shared_info
+        call    map_grant_table
+        call    own_domid
+        mov     %ax, map + gnttab_map_grant_ref_dom
+        mov     $8, %edi
+        mov     $page, %rsi
+        mov     %eax, %edx
+        mov     $GTF_permit_access, %ecx
+        call    grant_page
+"""
+
 
 def status_name(status: int) -> str:
     return NAMES.get(status, str(status)).removeprefix("GNTST_")

@@ -146,6 +146,16 @@ class Guest:
         raise AssertionError("nothing came")
 
 
+def hello_and_world(guest: Guest, stream: socket.socket) -> None:
+    """What the guest has sent arrives at the host's end of a connection, and the answer at the guest's."""
+    guest.gateway.poll()
+    assert stream.recv(100) == b"hello"
+    stream.sendall(b"world")
+    while not (answer := guest.wait(6))[20:]:
+        pass
+    assert answer[20:] == b"world"
+
+
 def test_ping_and_dhcp() -> None:
     guest = Guest()
     body = b"\x08\0\0\0\1\2\3\4ping"
@@ -198,12 +208,7 @@ def test_tcp_server(allow: bool) -> None:
         connection = server.accept()[0]
         with connection:
             connection.settimeout(10)
-            guest.gateway.poll()
-            assert connection.recv(100) == b"hello"
-            connection.sendall(b"world")
-            while not (answer := guest.wait(6))[20:]:
-                pass
-            assert answer[20:] == b"world"
+            hello_and_world(guest, connection)
         guest.gateway.close()
 
 
@@ -322,12 +327,7 @@ def test_tcp_forward() -> None:
         guest.send(frame(6, GATEWAY, segment(source, 500, sequence + 1, 0x12, source=22)))
         guest.send(frame(6, GATEWAY, segment(source, 501, sequence + 1, 0x18, b"hello", source=22)))
         client.settimeout(10)
-        guest.gateway.poll()
-        assert client.recv(100) == b"hello"
-        client.sendall(b"world")
-        while not (answer := guest.wait(6))[20:]:
-            pass
-        assert answer[20:] == b"world"
+        hello_and_world(guest, client)
     guest.gateway.close()
 
 

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from grant_kit import GRANTED_TO_ITSELF
 from guest_kit import assemble
 
 import hv
 
 # Each vCPU in its turn does what `script` says, a word at a time: 0x1000 + vCPU maps and prints the handle, another
 # number unmaps that handle, -1 is the end.
-TWO_VCPUS = """
-        .include "grants.inc"
-        use_shared_info
-        use_grants
-main:   call    map_shared_info
-        call    map_grant_table
-        call    own_domid
-        mov     %ax, map + gnttab_map_grant_ref_dom
-        mov     $8, %edi
-        mov     $page, %rsi
-        mov     %eax, %edx
-        mov     $GTF_permit_access, %ecx
-        call    grant_page
-        mov     start_info, %rdi
-        mov     start_info_pt_base(%rdi), %rdi
-        call    virt_to_mfn
-        shl     $12, %rax
-        mov     %rax, context + vcpu_guest_context_ctrlreg + 3 * 8
+TWO_VCPUS = GRANTED_TO_ITSELF + """
+        same_page_table context
         hypercall vcpu_op, $VCPUOP_initialise, $1, $context
         hypercall vcpu_op, $VCPUOP_up, $1
         xor     %ebp, %ebp

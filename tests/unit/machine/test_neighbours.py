@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from grant_kit import GRANTED_TO_ITSELF
 from guest_kit import assemble
 
 import hv
@@ -56,11 +57,7 @@ period: .quad   1000000
 """
 
 ALL_VCPUS = """
-main:   mov     start_info, %rdi
-        mov     start_info_pt_base(%rdi), %rdi
-        call    virt_to_mfn
-        shl     $12, %rax
-        mov     %rax, context + vcpu_guest_context_ctrlreg + 3 * 8
+main:   same_page_table context
         mov     $1, %ebx
 1:      hypercall vcpu_op, $VCPUOP_initialise, %rbx, $context
         hypercall vcpu_op, $VCPUOP_up, %rbx
@@ -107,19 +104,7 @@ payload: .asciz "data/x-aaaa"
         .skip   200
 """
 
-MAPPING = """
-        .include "grants.inc"
-        use_shared_info
-        use_grants
-main:   call    map_shared_info
-        call    map_grant_table
-        call    own_domid
-        mov     %ax, map + gnttab_map_grant_ref_dom
-        mov     $8, %edi
-        mov     $page, %rsi
-        mov     %eax, %edx
-        mov     $GTF_permit_access, %ecx
-        call    grant_page
+MAPPING = GRANTED_TO_ITSELF + """
 1:      grants  map_grant_ref, map                      # never unmapped: until there are no handles left
         grants  set_version, version
         jmp     1b
