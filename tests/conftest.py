@@ -14,11 +14,13 @@ TESTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS))  # guest_kit
 os.environ["PATH"] += ":/usr/sbin:/sbin"  # mke2fs and debugfs, which Debian's users do not have there
 
-from guest_kit import ENVIRONMENT, build  # noqa: E402
+from guest_kit import build  # noqa: E402
 
+import hv  # noqa: E402
 from hv.testing import debian_packages  # noqa: E402
 
-os.environ.update(ENVIRONMENT)  # a program that a test starts finds the hv that is tested, not the checkout's sources
+# A program that a test starts finds the hv that is tested, wherever it is installed, not the checkout's sources.
+os.environ.update(PYTHONPATH=str(Path(hv.__file__).resolve().parents[1]), PYTHONSAFEPATH="1")
 
 
 @pytest.fixture(scope="session")

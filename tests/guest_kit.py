@@ -31,9 +31,8 @@ sys.path.insert(0, str(ROOT))  # guests is no installed package
 from guests import build  # noqa: E402
 from hv.builder.image import load, symbols  # noqa: E402
 
-# The command, and scripts, in processes of their own: with the hv that is tested, wherever it is installed.
+# The command in a process of its own; conftest.py sees to it that this is the hv that is tested.
 HV = [sys.executable, "-m", "hv"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(hv.__file__).resolve().parents[1]), "PYTHONSAFEPATH": "1"}
 
 PAGE = 4096
 VIRT_BASE = 0xFFFFFFFF80000000

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from guest_kit import ENVIRONMENT, HV, device_grants
+from guest_kit import HV, device_grants
 from linux_devices import Linux, ramdisk
 
 import hv
@@ -243,7 +243,7 @@ def test_flushed_data_survives_kill_9(linux_cloud: Path, busybox: bytes, tmp_pat
         f"kernel = '{linux_cloud}'\nramdisk = 'initrd'\nmemory = 256\nextra = 'console=hvc0 quiet'\n"
         f"disk = [ '{image},raw,xvda,rw' ]\n"
     )
-    process = subprocess.Popen([*HV, "run", "g.cfg"], cwd=tmp_path, env=ENVIRONMENT, stdin=subprocess.PIPE,
+    process = subprocess.Popen([*HV, "run", "g.cfg"], cwd=tmp_path, stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE)  # fmt: skip
     assert process.stdin and process.stdout
     process.stdin.write(b"mount -t ext4 /dev/xvda /mnt; seq 1 20000 > /mnt/n; sync; echo IS''SYNCED; sleep 99999\r")
@@ -285,5 +285,5 @@ def test_one_writable_image_two_guests(linux_cloud: Path, busybox: bytes, tmp_pa
             with pytest.raises(hv.ConfigError, match="is in use by another disk"):
                 machine.create("hello", disks=[f"{image},raw,xvda,{mode}"])
         code = f"import hv; hv.Machine().create('hello', disks=['{image},raw,xvda,rw'])"
-        other = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert "is in use by another disk" in other.stderr

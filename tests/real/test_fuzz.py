@@ -12,7 +12,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from guest_kit import ENVIRONMENT, ROOT
+from guest_kit import ROOT
 
 BATCH, BATCHES, AT_ONCE = 150, 14, 2
 WORKER = Path(__file__).with_name("fuzz_worker.py")
@@ -22,7 +22,7 @@ def batch(first: int, folder: Path, grub: Path) -> tuple[int, list[str], str]:
     """(exit code, lines, what went wrong) of one batch."""
     command = [sys.executable, str(WORKER), str(folder), str(grub), str(first), str(BATCH)]
     try:
-        done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     except subprocess.TimeoutExpired as late:
         return -1, (late.stdout or b"").decode().splitlines(), "the batch hangs"
     return done.returncode, done.stdout.splitlines(), done.stderr

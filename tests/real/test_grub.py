@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from guest_kit import ENVIRONMENT, HV, ROOT, device_grants
+from guest_kit import HV, ROOT, device_grants
 from linux_devices import ramdisk
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as pb
 
@@ -24,7 +24,7 @@ BEFORE_PROMPT = 19_000_000  # ns of virtual time; the prompt comes 0.7 ms later
 def run(image: Path, *options: str, keys: bytes = b"", timeout: float = 60) -> subprocess.CompletedProcess[bytes]:
     """`hv run` in a process of its own with `keys` in a pipe."""
     command = [*HV, "run", str(image), "--timeout", "30", *options]
-    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, input=keys, capture_output=True, timeout=timeout)
+    return subprocess.run(command, cwd=ROOT, input=keys, capture_output=True, timeout=timeout)
 
 
 def test_commands_by_the_api(grub: Path) -> None:
@@ -122,7 +122,7 @@ def test_input_from_a_file_twice(grub: Path, tmp_path: Path) -> None:
 
     def once() -> tuple[int, bytes]:
         with keys.open("rb") as source:
-            done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, stdin=source, capture_output=True, timeout=60)
+            done = subprocess.run(command, cwd=ROOT, stdin=source, capture_output=True, timeout=60)
         return done.returncode, done.stdout
 
     code, output = once()
@@ -168,7 +168,7 @@ def test_traced_twice_alike(grub: Path, tmp_path: Path) -> None:
     traces = []
     for name in ("first", "second"):
         command = [*HV, "trace", str(grub), "--output", str(tmp_path / name), "--timeout", "60"]
-        done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, input=b"ls\rhalt\r", capture_output=True, timeout=90)
+        done = subprocess.run(command, cwd=ROOT, input=b"ls\rhalt\r", capture_output=True, timeout=90)
         assert done.returncode == 0
         traces.append((done.stdout, done.stderr, (tmp_path / name).read_text()))
     assert traces[0] == traces[1]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
-from guest_kit import ENVIRONMENT, ROOT, need_program
+from guest_kit import ROOT, need_program
 
 # Instructions an event when this was written (gcc 12), of hv's loop and of the best C; docs/bench.md has all of them.
 RECORDED = {"scan_2level_64_clustered": (30.19, 18.51), "fifo_enqueue_dequeue_64": (190.47, 96.65)}
@@ -15,16 +14,14 @@ MORE = 1.1
 
 
 @pytest.fixture(scope="module")
-def counting() -> Iterator[ModuleType]:
+def counting() -> ModuleType:
     """The script; what it has counted once it knows."""
     need_program("valgrind", "valgrind")
     specification = importlib.util.spec_from_file_location("counting", ROOT / "bench" / "event_instructions.py")
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
-        yield module
+    return module
 
 
 @pytest.mark.parametrize("row", RECORDED)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from guest_kit import ENVIRONMENT, HV
+from guest_kit import HV
 
 from hv.bench import event_rows, guest_rows, plot, table
 from hv.bench.event_loops import CALLS, FIFOS, SCANS, SENDS, EventLoops
@@ -19,7 +19,7 @@ from hv.errors import ConfigError
 
 def hv_bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*HV, "bench", *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+        [*HV, "bench", *arguments], capture_output=True, text=True, timeout=120
     )
 
 

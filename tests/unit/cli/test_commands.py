@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from guest_kit import ENVIRONMENT, HV, ROOT, assemble
+from guest_kit import HV, ROOT, assemble
 
 from hv.cli.main import COMMANDS
 
@@ -71,7 +71,7 @@ def test_starts_light(words: tuple[str, ...]) -> None:
     )
     source = program.replace("sys.argv[-1]", repr(HEAVY))
     done = subprocess.run(
-        [sys.executable, "-c", source, *words], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", source, *words], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.stderr.strip() == "[]"
 
@@ -181,6 +181,6 @@ def test_verbose_shows_the_console(command: Command, tmp_path: Path) -> None:
 def test_works_from_another_folder(tmp_path: Path) -> None:
     (tmp_path / "guest").write_bytes(printing("hello"))
     done = subprocess.run(
-        [*HV, "run", "guest"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, stdin=subprocess.DEVNULL
+        [*HV, "run", "guest"], cwd=tmp_path, capture_output=True, stdin=subprocess.DEVNULL
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"hello\n", b"")

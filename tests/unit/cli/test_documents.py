@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 import pytest
-from guest_kit import ENVIRONMENT, ROOT
+from guest_kit import ROOT
 
 from hv.cli.main import COMMANDS
 from hv.cli.main import hv as group
@@ -46,7 +46,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("bin")
     (folder / "hv").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hv "$@"\n')
     (folder / "hv").chmod(0o755)
-    return {**ENVIRONMENT, "PATH": f"{folder}:{os.environ['PATH']}"}
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
 
 
 @pytest.mark.parametrize(("document", "command", "shown"), list(examples()))
@@ -72,7 +72,7 @@ def programs() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(("document", "program"), list(programs()))
 def test_program(tmp_path: Path, document: str, program: str) -> None:
-    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=ENVIRONMENT, capture_output=True)
+    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True)
     assert (run.returncode, run.stderr) == (0, b"")
 
 

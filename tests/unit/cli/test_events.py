@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 
-from guest_kit import ENVIRONMENT, HV
+from guest_kit import HV
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [*HV, "run", *arguments, "--timeout", "30"]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
 def test_table() -> None:

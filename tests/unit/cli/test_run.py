@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guest_kit import ENVIRONMENT, HV, ROOT, assemble
+from guest_kit import HV, ROOT, assemble
 
 HELLO = 'main: println "hello"\n ret'
 CRASH = 'main: println "about to crash"\n ud2'
@@ -39,7 +39,7 @@ def hv(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[by
     given = {"stdin": subprocess.DEVNULL} if "input" not in options and "stdin" not in options else {}
     streams = {} if "stdout" in options else {"capture_output": True}
     return subprocess.run(
-        [*HV, *map(str, arguments)], cwd=ROOT, env=ENVIRONMENT, timeout=60, **streams, **given, **options
+        [*HV, *map(str, arguments)], cwd=ROOT, timeout=60, **streams, **given, **options
     )
 
 
@@ -153,7 +153,7 @@ def test_long_output_is_complete(guest: Any) -> None:
 def test_output_comes_at_once(guest: Any) -> None:
     """A pipe gets each line when the guest says it, not at the end."""
     with subprocess.Popen(
-        [*HV, "run", str(guest(SPIN))], cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        [*HV, "run", str(guest(SPIN))], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     ) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == b"spinning\n"
@@ -175,7 +175,6 @@ def test_closed_pipe(guest: Any) -> None:
     run = subprocess.Popen(
         [*HV, "run", str(guest(text))],
         cwd=ROOT,
-        env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -196,7 +195,7 @@ def test_closed_pipe(guest: Any) -> None:
 def test_slow_reader_loses_nothing(guest: Any) -> None:
     text = 'main: mov $4000, %ebx\n1: println "0123456789012345678901234567890123456789"\n dec %ebx\n jnz 1b\n ret'
     with subprocess.Popen(
-        [*HV, "run", str(guest(text))], cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        [*HV, "run", str(guest(text))], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     ) as run:
         assert run.stdout is not None
         time.sleep(0.5)
@@ -267,7 +266,7 @@ class TestInput:
     def test_a_pipe_that_stays_open_may_bring_more(self, guest: Any) -> None:
         command = [*HV, "run", str(guest(ECHO))]
         with subprocess.Popen(
-            command, cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as run:
             assert run.stdin is not None
             assert run.stdout is not None
@@ -280,7 +279,7 @@ class TestInput:
     def test_waiting_for_a_pipe_takes_no_time_of_the_host(self, guest: Any) -> None:
         command = [*HV, "run", str(guest(ECHO)), "--timeout", "1"]
         with subprocess.Popen(
-            command, cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as run:
             _, status, usage = os.wait4(run.pid, 0)
             run.returncode = os.waitstatus_to_exitcode(status)
@@ -290,7 +289,7 @@ class TestInput:
     def test_closed_stdin(self, guest: Any) -> None:
         script = f'exec {sys.executable} -m hv run "$1" <&-'
         done = subprocess.run(
-            ["sh", "-c", script, "sh", str(guest(HELLO))], cwd=ROOT, env=ENVIRONMENT, capture_output=True, timeout=60
+            ["sh", "-c", script, "sh", str(guest(HELLO))], cwd=ROOT, capture_output=True, timeout=60
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, b"hello\n", b"")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guest_kit import ENVIRONMENT, HV, ROOT, assemble
+from guest_kit import HV, ROOT, assemble
 
 STUCK = """
 main:   hypercall sched_op, $SCHEDOP_poll, $poll
@@ -26,7 +26,7 @@ SPIN = "main:\n1: jmp 1b"
 def step(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
     given = {} if "input" in options else {"stdin": subprocess.DEVNULL}
     command = [*HV, "step", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, timeout=60, capture_output=True, **given, **options)
+    return subprocess.run(command, cwd=ROOT, timeout=60, capture_output=True, **given, **options)
 
 
 def commands(*lines: str) -> list[str]:
@@ -35,7 +35,7 @@ def commands(*lines: str) -> list[str]:
 
 def run_output(name: str) -> bytes:
     """What `hv run` writes to stdout."""
-    ran = subprocess.run([*HV, "run", name], cwd=ROOT, env=ENVIRONMENT, capture_output=True, stdin=subprocess.DEVNULL)
+    ran = subprocess.run([*HV, "run", name], cwd=ROOT, capture_output=True, stdin=subprocess.DEVNULL)
     return ran.stdout
 
 
@@ -108,7 +108,7 @@ class Terminal:
 
     def __init__(self, state: Path, *arguments: str) -> None:
         self.master, slave = pty.openpty()
-        environment = {**ENVIRONMENT, "XDG_STATE_HOME": str(state), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        environment = {**os.environ, "XDG_STATE_HOME": str(state), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
         command = [*HV, "step", *arguments]
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guest_kit import ENVIRONMENT, HV, ROOT
+from guest_kit import HV, ROOT
 
 from hv.cli.terminal import described
 
@@ -31,7 +31,6 @@ class Terminal:
         self.process = subprocess.Popen(
             [*HV, *map(str, arguments)],
             cwd=ROOT,
-            env=ENVIRONMENT,
             stdin=slave,
             stdout=slave,
             stderr=slave,

@@ -8,12 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from guest_kit import ENVIRONMENT, HV
+from guest_kit import HV
 
 
 def hv(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:
-    environment = ENVIRONMENT
-    return subprocess.run([*HV, *arguments], cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
+    return subprocess.run([*HV, *arguments], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True)
 
 
 @pytest.fixture
@@ -86,8 +85,7 @@ def test_table_on_signal(tmp_path: Path) -> None:
     from guest_kit import assemble
 
     (tmp_path / "idle").write_bytes(assemble("main: println \"up\"\n1: jmp 1b"))
-    environment = ENVIRONMENT
-    process = subprocess.Popen([*HV, "run", "spin.cfg", "--timeout", "30"], cwd=tmp_path, env=environment,
+    process = subprocess.Popen([*HV, "run", "spin.cfg", "--timeout", "30"], cwd=tmp_path,
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     assert process.stdout and process.stderr
     assert process.stdout.readline() == b"up\n"

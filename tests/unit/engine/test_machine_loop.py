@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from guest_kit import ENVIRONMENT, HV, ROOT, Puppet, assemble, puppet
+from guest_kit import HV, ROOT, Puppet, assemble, puppet
 
 import hv
 from hv.engine.cpu import self_check, version
@@ -153,7 +153,7 @@ def test_control_c(kind: str, clock: str, tmp_path: Path) -> None:
     image.write_bytes(assemble(ENDLESS[kind]))
     command = [*HV, "run", str(image), "--clock", clock]
     with subprocess.Popen(
-        command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
     ) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == b"spinning\n"
@@ -172,7 +172,7 @@ def test_timeout_of_the_command(kind: str, clock: str, tmp_path: Path) -> None:
     image = tmp_path / "endless"
     image.write_bytes(assemble(ENDLESS[kind]))
     command = [*HV, "run", str(image), "--clock", clock, "--timeout", "0.2"]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, stdin=subprocess.DEVNULL, timeout=5)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, stdin=subprocess.DEVNULL, timeout=5)
     assert (done.returncode, done.stdout) == (124, b"spinning\n")
     assert done.stderr == b"hv: endless was still running after 0.2 s (--timeout)\n"
 
@@ -362,7 +362,7 @@ def test_a_domain_that_is_gone_can_be_asked(tmp_path: Path) -> None:
     image = tmp_path / "image"
     image.write_bytes(assemble("main: ret"))
     done = subprocess.run(
-        [sys.executable, "-c", GONE, str(image)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", GONE, str(image)], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     lines = done.stdout.splitlines()
     assert done.returncode == 0, f"it died of `{lines[-1] if lines else ''}`: {done.stderr[-300:]}"

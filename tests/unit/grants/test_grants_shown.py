@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from grant_kit import HOST, READ_ONLY, RO, parties
-from guest_kit import ENVIRONMENT, HV, ROOT
+from guest_kit import HV, ROOT
 
 from hv.abi import grant_table as abi
 
@@ -35,7 +35,7 @@ def test_rows_of_a_table() -> None:
 
 
 def test_the_option() -> None:
-    done = subprocess.run([*HV, "run", "ring", "--grants"], capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
+    done = subprocess.run([*HV, "run", "ring", "--grants"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert re.search(
         r"grants of ring-1, at its end:\n(.*domain 0.*\n){2} +8  access for domain 2, frame 0x\w+\n  nothing mapped",

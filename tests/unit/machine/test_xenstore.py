@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guest_kit import ENVIRONMENT, HV, ROOT, assemble
+from guest_kit import HV, ROOT, assemble
 
 import hv
 from hv.abi.io import xs_wire as xs
@@ -219,7 +219,7 @@ def test_tools_look_into_a_running_machine(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     process = subprocess.Popen(
         [*HV, "run", "store", "--clock", "paced", "--xenstore-socket", path],
-        env=ENVIRONMENT, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
     for line in process.stdout:
@@ -235,12 +235,12 @@ def test_tools_look_into_a_running_machine(tmp_path: Path) -> None:
 def test_a_machine_that_waits_for_nothing_else_can_be_asked(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     process = subprocess.Popen(
-        [*HV, "run", "bell", "--xenstore-socket", path], env=ENVIRONMENT, cwd=ROOT, stdout=subprocess.DEVNULL
+        [*HV, "run", "bell", "--xenstore-socket", path], cwd=ROOT, stdout=subprocess.DEVNULL
     )
     assert process.wait(timeout=30) == 0 and not path.exists()
     image = tmp_path / "sleeper"
     image.write_bytes(assemble(SLEEPER))
-    process = subprocess.Popen([*HV, "run", image, "--xenstore-socket", path], env=ENVIRONMENT, cwd=ROOT)
+    process = subprocess.Popen([*HV, "run", image, "--xenstore-socket", path], cwd=ROOT)
     while not path.exists():
         time.sleep(0.01)
     assert ask(path, xs.XS_READ, b"/local/domain/1/name\0") == b"sleeper"

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import lzma
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from guest_kit import ENVIRONMENT
 
 from hv.errors import ImageError
 from hv.machine import fetched, images
@@ -52,11 +50,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run_hv(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command, in this test's environment."""
-    own = ("PYTHONPATH", "PYTHONSAFEPATH")
-    environment = {**os.environ, **{name: ENVIRONMENT[name] for name in own}}
     command = [sys.executable, "-m", "hv", *arguments]
     return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
     )
 
 
