@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hv.cli.output import OutputFile
+from hv.cli.output import GUEST_OUTPUT, OutputFile
 from hv.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,18 +41,12 @@ def connect(domains: list[Domain], routes: dict[str, str]) -> Domain:
         raise ConfigError(f"--console {name}: there is no such domain; here are {', '.join(sorted(names))}")
     for domain in domains:
         target = routes.get(domain.name, STDIO)
-        domain.console.listeners.append(_to_stdout if target == STDIO else _to_file(target))
+        domain.console.listeners.append(_sink(target))
     return next((names[name] for name, target in routes.items() if target == STDIO), domains[0])
 
 
-def _to_stdout(data: bytes) -> None:
-    from hv.cli.terminal import write_all
-
-    write_all(1, data)
-
-
-def _to_file(path: str) -> Sink:
-    file = OutputFile(path, f"--console: {path}")
+def _sink(target: str) -> Sink:
+    file = OutputFile(1, GUEST_OUTPUT) if target == STDIO else OutputFile(target, f"--console: {target}")
 
     def write(data: bytes) -> None:
         file.write(data)

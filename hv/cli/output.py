@@ -1,8 +1,9 @@
 """Files that a command writes to, and standard streams that may be closed or full.
 
-1. A file that cannot be written is a ConfigError, once: what is written afterwards goes nowhere, so that closing it is
+1. What is written is written byte for byte; a slow reader makes hv wait, and with it the guest.
+2. A file that cannot be written is a ConfigError, once: what is written afterwards goes nowhere, so that closing it is
    quiet. A closed pipe stays a BrokenPipeError.
-2. What hv has to say on stderr is dropped where stderr takes nothing: it never changes how a command ends.
+3. What hv has to say on stderr is dropped where stderr takes nothing: it never changes how a command ends.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import sys
 from typing import BinaryIO, cast
 
 from hv.errors import ConfigError
+
+GUEST_OUTPUT = "the guest's output"  # on a standard stream, for messages
 
 
 class OutputFile(io.RawIOBase):

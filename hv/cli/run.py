@@ -14,6 +14,7 @@ import click
 
 from hv.cli import exit_codes
 from hv.cli.options import GuestOptions, gathered, guest_options, with_settings
+from hv.cli.output import GUEST_OUTPUT, OutputFile
 from hv.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -251,13 +252,7 @@ def type_into(domain: Domain, data: bytes) -> None:
 
 def _connect_log(machine: Machine, options: GuestOptions) -> None:
     """console_io of the guests, to the file asked for or to stderr."""
-    from hv.cli.terminal import write_all
-
-    log = options.open_log()
-    if log is not None:
-        machine.connect_log(log)
-    else:
-        machine.log_listeners.append(lambda name, text: write_all(2, text))
+    machine.connect_log(options.open_log() or OutputFile(2, GUEST_OUTPUT))
 
 
 def _core_writer(path: str, several: bool) -> Callable[[Domain], None]:

@@ -1,10 +1,9 @@
-"""The user's end of a guest's console: raw terminal, pipe or file in; stdout out.
+"""The user's end of a guest's console: raw terminal, pipe or file in. (What comes out: output.py.)
 
 Rules:
 
-1. Output is written byte for byte and at once; a slow reader makes the guest wait, nothing is dropped.
-2. A terminal is restored whatever happens; Ctrl-] leaves.
-3. What a pipe or file holds is passed on as it can be read; its end does not end the run.
+1. A terminal is restored whatever happens; Ctrl-] leaves.
+2. What a pipe or file holds is passed on as it can be read; its end does not end the run.
 """
 
 from __future__ import annotations
@@ -19,8 +18,6 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
-from hv.errors import ConfigError
-
 ESCAPE = 0x1D  # Ctrl-]
 CHUNK = 65536
 T = TypeVar("T")
@@ -28,20 +25,6 @@ T = TypeVar("T")
 
 class Left(Exception):
     """The user typed Ctrl-]."""
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write everything, waiting for a slow or non-blocking reader."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except BlockingIOError:
-            select.select([], [descriptor], [])
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise ConfigError(f"the guest's output cannot be written: {error.strerror}") from None
 
 
 class ConsoleInput:
